@@ -1,0 +1,31 @@
+"""Every error this system raises on purpose, on one page.
+
+RecsysError
+├── DataError      input rows, files or arguments that cannot be used
+├── ConfigError    a setting, policy or configuration that makes no sense
+├── ReleaseError   a release that is missing, damaged or made for other features
+└── NotReady       nothing has been published yet
+
+A message says what was found, what was expected and what to do. The tree lives in the lowest
+room so that every room may raise from it.
+"""
+
+
+class RecsysError(Exception):
+    """Anything this system refuses on purpose."""
+
+
+class DataError(RecsysError):
+    """Input that cannot be used as it is."""
+
+
+class ConfigError(RecsysError):
+    """A setting or configuration that makes no sense."""
+
+
+class ReleaseError(RecsysError):
+    """A release that is missing, damaged, or does not fit the running code."""
+
+
+class NotReady(RecsysError):  # noqa: N818  it is a state, not a fault
+    """Nothing can be served yet, because no release has been published."""
