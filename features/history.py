@@ -92,7 +92,8 @@ def _alike(
 def unit_rows(vectors: Float32Array) -> Float32Array:
     """Rows of length one; a zero row stays zero."""
     norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    return vectors / np.maximum(norms, 1e-9)[:, None]
+    unit: Float32Array = vectors / np.maximum(norms, 1e-9)[:, None]
+    return unit
 
 
 def neighbour_scores(
@@ -144,7 +145,8 @@ def _price_gap(
     if weight.sum() <= 0:
         return np.full(len(candidates), np.nan, np.float32)
     usual = np.nansum(weight * np.nan_to_num(price)) / weight.sum()
-    return (relations.log_price[candidates] - usual).astype(np.float32)
+    gap: Float32Array = (relations.log_price[candidates] - usual).astype(np.float32)
+    return gap
 
 
 def _shopper(history: History, n: int, now_us: int) -> tuple[Float32Array, ...]:

@@ -5,7 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
-from features.arrays import Float32Array, Int8Array, Int32Array, Int64Array
+from features.arrays import BoolArray, Float32Array, Int8Array, Int32Array, Int64Array
+from features.events import RecentEvents
+from recsys.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +24,7 @@ class Queries:
     history_rows: Int32Array  # (n, length)
     history_types: Int8Array  # (n, length) index into the release's event types
     history_time_us: Int64Array  # (n, length)
+    allowed: BoolArray | None = None  # (n_items,) items that may be shown at all; None: every item
 
     def __len__(self) -> int:
         return len(self.now_us)
@@ -33,6 +36,7 @@ class Queries:
             history_rows=self.history_rows[start:stop],
             history_types=self.history_types[start:stop],
             history_time_us=self.history_time_us[start:stop],
+            allowed=self.allowed,
         )
 
 
@@ -88,7 +92,48 @@ class Slate:
     item_rows: Int32Array  # (k,)
     scores: Float32Array  # (k,) utility
     propensities: Float32Array  # (k,) probability the policy gave that item that position
-    features: Float32Array  # (k, n_features) as served
     probabilities: Float32Array  # (k, n_actions)
+    features: Float32Array  # (k, n_features) as served
     source_scores: Float32Array  # (k, n_sources)
-    degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemFilter:
+    """Which items a request may show; every condition must hold."""
+
+    tags_any: tuple[str, ...] = ()
+    tags_all: tuple[str, ...] = ()
+    tags_none: tuple[str, ...] = ()
+    attributes: tuple[tuple[str, tuple[str | float | bool, ...]], ...] = ()  # value is one of
+    price_min: float | None = None
+    price_max: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request of the day, in the storefront's words."""
+
+    request_id: str
+    now_us: int
+    k: int
+    placement: str = "home"
+    user_id: str | None = None
+    recent: RecentEvents = field(default_factory=RecentEvents.none)
+    context_item_ids: tuple[str, ...] = ()  # what the shopper is looking at
+    exclude_item_ids: tuple[str, ...] = ()
+    filter: ItemFilter | None = None
+    explain: bool = False
+    policy: Policy = field(default_factory=Policy)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A slate in the storefront's words; `item_ids`, `reasons` and `slate` are aligned."""
+
+    item_ids: tuple[str, ...]
+    slate: Slate
+    reasons: tuple[tuple[str, ...], ...]
+    explanations: tuple[dict[str, object], ...] | None
+    degraded: tuple[str, ...]
+    removed: dict[str, int]  # why candidates were dropped → how many
+    stage_ms: dict[str, float]

@@ -1,0 +1,185 @@
+"""The candidate sources: each answers queries with items and its own score for them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from features.arrays import Float32Array, Float64Array, Int32Array
+from features.covisitation import Neighbours
+from features.events import US_PER_DAY
+from features.history import STEP_DECAY
+from recsys.retrieval.collaborative import FactorModel
+from recsys.retrieval.index import VectorIndex
+from recsys.retrieval.sequence import SequenceModel
+from recsys.types import Queries, Retrieved
+
+FRESH_DAYS = 30.0  # how long an item counts as new
+
+
+def taste_weights(queries: Queries, type_weights: Float32Array) -> Float32Array:
+    """(n, length) weight of each history slot: STEP_DECAY a step back, times its event type's.
+
+    Aversion keeps its sign; empty slots are 0; |weights| of a shopper sum to 1.
+    """
+    length = queries.history_rows.shape[1]
+    decay = STEP_DECAY ** np.arange(length)[::-1].astype(np.float32)
+    weights = decay * type_weights[queries.history_types] * (queries.history_rows >= 0)
+    total = np.abs(weights).sum(axis=1, keepdims=True)
+    return (weights / np.maximum(total, 1e-9)).astype(np.float32)
+
+
+def taste_vectors(
+    queries: Queries, vectors: Float32Array, type_weights: Float32Array
+) -> Float32Array:
+    """(n, d) decayed mean of the vectors of the history's items; zero for an empty history."""
+    weights = taste_weights(queries, type_weights)
+    slots = vectors[np.maximum(queries.history_rows, 0)]
+    return np.asarray(np.einsum("nl,nld->nd", weights, slots), np.float32)
+
+
+def _nothing(n_queries: int, n: int) -> Retrieved:
+    return Retrieved(
+        np.full((n_queries, n), -1, np.int32), np.full((n_queries, n), np.nan, np.float32)
+    )
+
+
+def _search(index: VectorIndex, vectors: Float32Array, n: int, queries: Queries) -> Retrieved:
+    """Queries without a vector get no answer rather than an arbitrary one."""
+    rows, scores = index.search(vectors, n, queries.allowed)
+    silent = ~np.any(vectors, axis=1)
+    rows[silent] = -1
+    scores[silent] = np.nan
+    return Retrieved(rows, scores, vectors)
+
+
+@dataclass(frozen=True, slots=True)
+class NextItem:
+    """The sequence model's guess at the next item."""
+
+    model: SequenceModel
+    name: str = "next_item"
+
+    def candidates(self, queries: Queries, n: int) -> Retrieved:
+        vectors = self.model.user_vectors(queries.history_rows)
+        vectors[~(queries.history_rows >= 0).any(axis=1)] = 0.0
+        return _search(self.model.index, vectors, n, queries)
+
+
+@dataclass(frozen=True, slots=True)
+class SimilarText:
+    """Items whose words are near those of the shopper's last items."""
+
+    index: VectorIndex
+    type_weights: Float32Array
+    name: str = "similar_text"
+
+    def candidates(self, queries: Queries, n: int) -> Retrieved:
+        vectors = taste_vectors(queries, self.index.vectors, self.type_weights)
+        return _search(self.index, vectors, n, queries)
+
+
+@dataclass(frozen=True, slots=True)
+class Collaborative:
+    """LightFM's user factors against its item factors; silent about unknown shoppers."""
+
+    model: FactorModel
+    name: str = "collaborative"
+
+    def candidates(self, queries: Queries, n: int) -> Retrieved:
+        vectors = self.model.user_vectors(queries.user_rows)
+        return _search(self.model.index, vectors, n, queries)
+
+
+@dataclass(frozen=True, slots=True)
+class CoVisited:
+    """Items that others took soon after the shopper's last items."""
+
+    neighbours: Neighbours
+    type_weights: Float32Array
+    name: str = "co_visited"
+
+    def candidates(self, queries: Queries, n: int) -> Retrieved:
+        answer = _nothing(len(queries), n)
+        weights = np.maximum(taste_weights(queries, self.type_weights), 0.0)
+        for query, history in enumerate(queries.history_rows):
+            rows, scores = self._merged(history, weights[query])
+            if queries.allowed is not None and len(rows):
+                keep = queries.allowed[rows]
+                rows, scores = rows[keep], scores[keep]
+            best = np.lexsort((rows, -scores))[:n]
+            answer.item_rows[query, : len(best)] = rows[best]
+            answer.scores[query, : len(best)] = scores[best]
+        return answer
+
+    def _merged(
+        self, history: Int32Array, weights: Float32Array
+    ) -> tuple[Int32Array, Float64Array]:
+        """Σ over history items of weight · list score, by item."""
+        slots = np.flatnonzero(weights > 0)
+        lists = [self.neighbours.of(int(history[slot])) for slot in slots]
+        if not lists:
+            return np.empty(0, np.int32), np.empty(0)
+        rows = np.concatenate([rows for rows, _ in lists])
+        scores = np.concatenate(
+            [weights[slot] * s for slot, (_, s) in zip(slots, lists, strict=True)]
+        )
+        unique, inverse = np.unique(rows, return_inverse=True)
+        return unique, np.bincount(inverse, scores, len(unique))
+
+
+@dataclass(slots=True)
+class Trending:
+    """The same answer for everybody: time-decayed popularity."""
+
+    popularity: Float32Array  # (n_items at the night,)
+    name: str = "trending"
+    _order: Int32Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._order = np.argsort(-self.popularity, kind="stable").astype(np.int32)
+
+    def candidates(self, queries: Queries, n: int) -> Retrieved:
+        order = self._order if queries.allowed is None else _first(self._order, queries.allowed, n)
+        best = order[:n]
+        answer = _nothing(len(queries), n)
+        answer.item_rows[:, : len(best)] = best
+        answer.scores[:, : len(best)] = self.popularity[best]
+        return answer
+
+
+def _first(order: Int32Array, allowed: np.ndarray, n: int) -> Int32Array:
+    """The first n of `order` that are allowed; looks no further than it has to."""
+    span = 4 * n
+    while True:
+        kept = order[:span][allowed[order[:span]]]
+        if len(kept) >= n or span >= len(order):
+            return kept
+        span *= 4
+
+
+@dataclass(slots=True)
+class NewItems:
+    """Fresh items nearest to the shopper's taste; the freshest where no taste is known."""
+
+    index: VectorIndex
+    published_at_us: Float64Array  # (n_items,) NaN where unknown; replaced as items arrive
+    type_weights: Float32Array
+    name: str = "new_items"
+
+    def candidates(self, queries: Queries, n: int) -> Retrieved:
+        answer = _nothing(len(queries), n)
+        latest = int(queries.now_us.max(initial=0))
+        fresh = self.published_at_us >= latest - FRESH_DAYS * US_PER_DAY
+        if queries.allowed is not None:
+            fresh &= queries.allowed
+        rows = np.flatnonzero(fresh).astype(np.int32)
+        if len(rows) == 0:
+            return answer
+        taste = taste_vectors(queries, self.index.vectors, self.type_weights)
+        scores = taste @ self.index.vectors[rows].T  # (n_queries, n_fresh)
+        age_days = (latest - self.published_at_us[rows]) / US_PER_DAY
+        scores = scores - 1e-6 * age_days.astype(np.float32)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :n]
+        answer.item_rows[:, : best.shape[1]] = rows[best]
+        answer.scores[:, : best.shape[1]] = np.take_along_axis(scores, best, axis=1)
+        return answer
