@@ -13,22 +13,23 @@ help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## make the virtual environment .venv with everything in it
+	@echo "Installed in .venv. Next: make demo, or make test."
 
 # The first of these that runs and is new enough. 3.11 leads: constraints.txt was made with it.
 $(STAMP): pyproject.toml constraints.txt
 	@set -e; \
-	for candidate in "$${PYTHON:-python3.11}" python3.11 python3.12 python3.13 python3; do \
+	for candidate in $${PYTHON:-python3.11 python3.12 python3.13 python3}; do \
 	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	    python=$$candidate; break; \
 	  fi; \
 	done; \
 	if [ -z "$${python:-}" ]; then \
-	  echo "make: Python 3.11 or newer is needed; found: $$(python3 --version 2>&1 || true)" >&2; \
+	  echo "make: Python 3.11 or newer is needed; found: $$($${PYTHON:-python3} --version 2>&1 || true)" >&2; \
 	  echo "Install it (Debian, Ubuntu: apt-get install python3.11 python3.11-venv;" >&2; \
 	  echo "macOS: brew install python@3.11) or name it: PYTHON=/path/to/python3.11 make install" >&2; \
 	  exit 1; \
 	fi; \
-	if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
+	if ! $(BIN)/python -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	  if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
 	    echo "make: $$python cannot make virtual environments: its venv or ensurepip module is missing" >&2; \
 	    echo "Install it (Debian, Ubuntu: apt-get install python3-venv), then try again." >&2; \
@@ -38,8 +39,8 @@ $(STAMP): pyproject.toml constraints.txt
 	fi; \
 	$(BIN)/python -m pip install -c constraints.txt -e '.[night,dev]' || { \
 	  echo "make: the installation stopped; pip says why above." >&2; \
-	  echo "It needs a package registry and about 3 GB of disk; 'make install' carries on from here," >&2; \
-	  echo "'make clean install' starts afresh." >&2; \
+	  echo "It needs a package registry and 3 GB of disk (8 GB where torch comes with CUDA)." >&2; \
+	  echo "'make install' carries on from here, 'make clean install' starts afresh." >&2; \
 	  exit 1; \
 	}
 	@touch $@
