@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from features.arrays import Float32Array, Float64Array, Int32Array
+from features.arrays import BoolArray, Float32Array, Float64Array, Int32Array
 from features.covisitation import Neighbours
 from features.events import US_PER_DAY
 from features.history import STEP_DECAY
@@ -14,6 +14,7 @@ from recsys.retrieval.sequence import SequenceModel
 from recsys.types import Queries, Retrieved
 
 FRESH_DAYS = 30.0  # how long an item counts as new
+MOST_FRESH = 2000  # newest items compared with the shopper's taste: 1 MB of vectors a request
 
 
 def taste_weights(queries: Queries, type_weights: Float32Array) -> Float32Array:
@@ -139,47 +140,60 @@ class Trending:
         self._order = np.argsort(-self.popularity, kind="stable").astype(np.int32)
 
     def candidates(self, queries: Queries, n: int) -> Retrieved:
-        order = self._order if queries.allowed is None else _first(self._order, queries.allowed, n)
-        best = order[:n]
+        best = self._order[:n] if queries.allowed is None else self.first(queries.allowed, n)
+        best = best[best < len(self.popularity)]
         answer = _nothing(len(queries), n)
         answer.item_rows[:, : len(best)] = best
         answer.scores[:, : len(best)] = self.popularity[best]
         return answer
 
+    def first(self, allowed: BoolArray, n: int) -> Int32Array:
+        """The n most popular allowed rows, then rows that came after the popularity was counted.
 
-def _first(order: Int32Array, allowed: np.ndarray, n: int) -> Int32Array:
-    """The first n of `order` that are allowed; looks no further than it has to."""
-    span = 4 * n
-    while True:
-        kept = order[:span][allowed[order[:span]]]
-        if len(kept) >= n or span >= len(order):
-            return kept
-        span *= 4
+        Looks no further down the order than it has to.
+        """
+        span = 4 * n
+        while True:
+            kept = self._order[:span][allowed[self._order[:span]]]
+            if len(kept) >= n:
+                return kept[:n]
+            if span >= len(self._order):
+                newer = len(self._order) + np.flatnonzero(allowed[len(self._order) :])
+                return np.concatenate([kept, newer.astype(np.int32)])[:n]
+            span *= 4
 
 
-@dataclass(slots=True)
 class NewItems:
     """Fresh items nearest to the shopper's taste; the freshest where no taste is known."""
 
-    index: VectorIndex
-    published_at_us: Float64Array  # (n_items,) NaN where unknown; replaced as items arrive
-    type_weights: Float32Array
-    name: str = "new_items"
+    name = "new_items"
+
+    def __init__(
+        self, index: VectorIndex, published_at_us: Float64Array, type_weights: Float32Array
+    ) -> None:
+        self._index = index
+        self._type_weights = type_weights
+        self.arrived(published_at_us)
+
+    def arrived(self, published_at_us: Float64Array) -> None:
+        """Take the catalogue's publication times (n_items,), NaN where unknown."""
+        known = np.flatnonzero(np.isfinite(published_at_us))
+        newest = known[np.argsort(-published_at_us[known], kind="stable")][:MOST_FRESH]
+        self._rows = newest.astype(np.int32)
+        self._published_us = published_at_us[newest]
 
     def candidates(self, queries: Queries, n: int) -> Retrieved:
-        answer = _nothing(len(queries), n)
-        latest = int(queries.now_us.max(initial=0))
-        fresh = self.published_at_us >= latest - FRESH_DAYS * US_PER_DAY
+        rows, published = self._rows, self._published_us
         if queries.allowed is not None:
-            fresh &= queries.allowed
-        rows = np.flatnonzero(fresh).astype(np.int32)
-        if len(rows) == 0:
-            return answer
-        taste = taste_vectors(queries, self.index.vectors, self.type_weights)
-        scores = taste @ self.index.vectors[rows].T  # (n_queries, n_fresh)
-        age_days = (latest - self.published_at_us[rows]) / US_PER_DAY
-        scores = scores - 1e-6 * age_days.astype(np.float32)
+            keep = queries.allowed[rows]
+            rows, published = rows[keep], published[keep]
+        taste = taste_vectors(queries, self._index.vectors, self._type_weights)
+        age_days = (queries.now_us[:, None] - published[None, :]) / US_PER_DAY
+        scores = taste @ self._index.vectors[rows].T - 1e-6 * age_days  # newest first among equals
+        scores[(age_days < 0) | (age_days > FRESH_DAYS)] = -np.inf
         best = np.argsort(-scores, axis=1, kind="stable")[:, :n]
-        answer.item_rows[:, : best.shape[1]] = rows[best]
-        answer.scores[:, : best.shape[1]] = np.take_along_axis(scores, best, axis=1)
+        found = np.take_along_axis(scores, best, axis=1)
+        answer = _nothing(len(queries), n)
+        answer.item_rows[:, : best.shape[1]] = np.where(np.isfinite(found), rows[best], -1)
+        answer.scores[:, : best.shape[1]] = np.where(np.isfinite(found), found, np.nan)
         return answer

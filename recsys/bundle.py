@@ -1,0 +1,137 @@
+"""A release's artifacts in memory: what each file of the folder becomes.
+
+items.parquet      the catalogue, in row order        encoder/        ONNX text encoder
+recommender.json   event types                        text/           whitened item vectors
+covisitation/      item-to-item lists                 sequence/       next-item model
+collaborative/     LightFM factors                    snapshots/      item views by day
+ranker/            the ranker; absent while it is being trained
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import orjson
+import polars as pl
+
+from features.arrays import BoolArray, Float32Array, Int32Array
+from features.covisitation import Neighbours
+from features.errors import ReleaseError
+from features.events import EventType
+from features.history import ItemRelations
+from features.snapshot import SNAPSHOT_VIEWS, Snapshots
+from recsys.catalog import Catalog
+from recsys.ranking.features import FeatureInputs
+from recsys.ranking.ranker import Ranker
+from recsys.retrieval.collaborative import FactorModel
+from recsys.retrieval.encoder import OnnxEncoder
+from recsys.retrieval.index import VectorIndex
+from recsys.retrieval.sequence import SequenceModel
+from recsys.retrieval.sources import (
+    Collaborative,
+    CoVisited,
+    NewItems,
+    NextItem,
+    SimilarText,
+    Trending,
+)
+from recsys.retrieval.whitening import Whitening
+from recsys.types import CandidateSource
+
+
+class Bundle:
+    """Everything a recommender reads; rows of all matrices are the catalogue's item rows."""
+
+    def __init__(self, folder: Path, *, threads: int) -> None:
+        facts = orjson.loads((folder / "recommender.json").read_bytes())
+        self.event_types = tuple(EventType(**kind) for kind in facts["event_types"])
+        self.catalog = Catalog(pl.read_parquet(folder / "items.parquet"))
+        self.encoder = OnnxEncoder.load(folder / "encoder", threads=threads)
+        self.whitening = Whitening.load(folder / "text" / "whitening.safetensors")
+        self.text_index = VectorIndex.load(folder / "text" / "vectors.npy")
+        self.neighbours = Neighbours.load(folder / "covisitation")
+        self.sequence = SequenceModel.load(folder / "sequence", threads=threads)
+        self.factors = FactorModel.load(folder / "collaborative")
+        self.snapshots = Snapshots.load(folder / "snapshots")
+        has_ranker = (folder / "ranker").exists()
+        self.ranker = Ranker.load(folder / "ranker") if has_ranker else None
+        self._check_rows(folder)
+        self.type_weights = np.array([kind.weight for kind in self.event_types], np.float32)
+        popularity = self.snapshots.values[-1][:, SNAPSHOT_VIEWS.index("decayed_popularity")]
+        self._trending = Trending(popularity)
+        self._new_items = NewItems(self.text_index, self.catalog.published_at_us, self.type_weights)
+        self.sources: tuple[CandidateSource, ...] = (
+            NextItem(self.sequence),
+            CoVisited(self.neighbours, self.type_weights),
+            SimilarText(self.text_index, self.type_weights),
+            Collaborative(self.factors),
+            self._trending,
+            self._new_items,
+        )
+        self.feature_inputs = self._feature_inputs()
+
+    @classmethod
+    def load(cls, folder: Path, *, threads: int = 1) -> "Bundle":
+        """Raises ReleaseError naming what is missing or damaged."""
+        try:
+            return cls(folder, threads=threads)
+        except (OSError, ValueError, KeyError, TypeError, pl.exceptions.PolarsError) as error:
+            raise ReleaseError(
+                f"{folder}: found {error!r} while reading the release; expected the files a night "
+                "publishes. Run the night again or activate an older release."
+            ) from error
+
+    def embed_words(self, texts: Sequence[str]) -> Float32Array:
+        """(n, d) vectors in the space of the text index."""
+        return self.whitening(self.encoder.encode(texts))
+
+    def most_popular(self, allowed: BoolArray, n: int) -> Int32Array:
+        """Up to n allowed rows, most popular first, then those too new to have a popularity."""
+        return self._trending.first(allowed, n)
+
+    def grown(self) -> None:
+        """Matrices were appended to: views of them must be taken again."""
+        self._new_items.arrived(self.catalog.published_at_us)
+        self.feature_inputs = self._feature_inputs()
+
+    def _feature_inputs(self) -> FeatureInputs:
+        text = self.text_index.vectors
+        sequence = self.sequence.index.vectors
+        factors = self.factors.index.vectors
+        return FeatureInputs(
+            relations=ItemRelations(
+                vectors={"text": text, "sequence": sequence, "factors": factors},
+                neighbours=self.neighbours,
+                tags=self.catalog.tags,
+                n_tags=self.catalog.n_tags,
+                log_price=self.catalog.log_price,
+            ),
+            snapshots=self.snapshots,
+            source_vectors={
+                "next_item": sequence,
+                "similar_text": text,
+                "collaborative": factors,
+            },
+            type_weights=self.type_weights,
+        )
+
+    def _check_rows(self, folder: Path) -> None:
+        sizes = {
+            "items.parquet": len(self.catalog),
+            "text": len(self.text_index.vectors),
+            "sequence": len(self.sequence.index.vectors),
+            "collaborative": len(self.factors.index.vectors),
+            "snapshots": self.snapshots.values.shape[1],
+            "covisitation": len(self.neighbours.indptr) - 1,
+        }
+        if len(set(sizes.values())) > 1:
+            raise ReleaseError(
+                f"{folder}: its parts know different numbers of items, {sizes}; expected one. "
+                "Run the night again or activate an older release."
+            )
+
+
+def save_facts(folder: Path, event_types: Sequence[EventType]) -> None:
+    facts = {"event_types": [asdict(kind) for kind in event_types]}
+    (folder / "recommender.json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))

@@ -1,0 +1,118 @@
+"""The ranker as it is served: a small network in plain NumPy, one head for each action."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+from safetensors.numpy import load_file, save_file
+
+from features.arrays import Float32Array
+from features.errors import ReleaseError
+from features.views import FEATURE_NAMES, FEATURE_VIEWS, views_hash
+
+CLIP = 5.0  # standard deviations; rarer values say nothing more
+
+
+@dataclass(frozen=True, slots=True)
+class Ranker:
+    """P(action) of each candidate: standardise → two ReLU layers → one logit an action → sigmoid.
+
+    The logits order the candidates (they were trained listwise); `calibration` (2, n_actions)
+    turns them into probabilities: sigmoid(slope · logit + intercept), Platt 1999.
+    """
+
+    actions: tuple[str, ...]
+    mean: Float32Array  # (n_features,)
+    scale: Float32Array  # (n_features,)
+    weights: tuple[Float32Array, ...]  # input→hidden, hidden→hidden, hidden→actions
+    biases: tuple[Float32Array, ...]
+    calibration: Float32Array
+
+    def standardise(self, features: Float32Array) -> Float32Array:
+        """Missing values become the mean."""
+        scaled: Float32Array = np.clip((features - self.mean) * self.scale, -CLIP, CLIP)
+        scaled[np.isnan(scaled)] = 0.0
+        return scaled
+
+    def logits(self, standardised: Float32Array) -> Float32Array:
+        """(n, n_actions) of standardised rows."""
+        hidden: Float32Array = standardised
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            hidden = np.asarray(np.maximum(hidden @ weight + bias, 0), np.float32)
+        return np.asarray(hidden @ self.weights[-1] + self.biases[-1], np.float32)
+
+    def probabilities(self, features: Float32Array) -> Float32Array:
+        """(n, n_actions) calibrated P(action)."""
+        return self.calibrate(self.logits(self.standardise(features)))
+
+    def calibrate(self, logits: Float32Array) -> Float32Array:
+        slope, intercept = self.calibration
+        return np.asarray(1.0 / (1.0 + np.exp(-(slope * logits + intercept))), np.float32)
+
+    def contributions(
+        self, features: Float32Array, action_weights: Float32Array, steps: int = 16
+    ) -> dict[str, Float32Array]:
+        """Feature group → (n,) its share of the weighted logit, against the average candidate.
+
+        Integrated gradients (Sundararajan et al. 2017) with the midpoint rule; the groups sum to
+        weighted logit(x) - weighted logit(average), up to the rule's error.
+        """
+        x = self.standardise(features)
+        gradient = np.zeros_like(x)
+        for step in range(steps):
+            gradient += self._gradient(x * ((step + 0.5) / steps), action_weights)
+        share = x * gradient / steps
+        groups: dict[str, Float32Array] = {}
+        for column, view in enumerate(FEATURE_VIEWS):
+            if view.group in groups:
+                groups[view.group] += share[:, column]
+            else:
+                groups[view.group] = share[:, column].copy()
+        return groups
+
+    def _gradient(self, x: Float32Array, action_weights: Float32Array) -> Float32Array:
+        masks = []
+        hidden = x
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            hidden = hidden @ weight + bias
+            masks.append(hidden > 0)
+            hidden = np.maximum(hidden, 0.0)
+        back = np.tile(self.weights[-1] @ action_weights, (len(x), 1))
+        for mask, weight in zip(masks[::-1], self.weights[-2::-1], strict=True):
+            back = (back * mask) @ weight.T
+        return np.asarray(back, np.float32)
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {"mean": self.mean, "scale": self.scale, "calibration": self.calibration}
+        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+            arrays[f"weight_{layer}"] = np.ascontiguousarray(weight)
+            arrays[f"bias_{layer}"] = bias
+        save_file(arrays, folder / "ranker.safetensors")
+        facts = {
+            "actions": self.actions,
+            "features": FEATURE_NAMES,
+            "views_hash": views_hash(),
+            "layers": len(self.weights),
+        }
+        (folder / "ranker.json").write_bytes(orjson.dumps(facts, option=orjson.OPT_INDENT_2))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Ranker":
+        facts = orjson.loads((folder / "ranker.json").read_bytes())
+        if facts["views_hash"] != views_hash():
+            raise ReleaseError(
+                f"{folder} holds a ranker trained on feature list {facts['views_hash']}, but this "
+                f"code computes list {views_hash()}: run a night with this code, or roll back"
+            )
+        arrays = load_file(folder / "ranker.safetensors")
+        layers = range(facts["layers"])
+        return cls(
+            actions=tuple(facts["actions"]),
+            mean=arrays["mean"],
+            scale=arrays["scale"],
+            weights=tuple(arrays[f"weight_{layer}"] for layer in layers),
+            biases=tuple(arrays[f"bias_{layer}"] for layer in layers),
+            calibration=arrays["calibration"],
+        )

@@ -1,0 +1,73 @@
+"""Many sources' answers become one table of candidates."""
+
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from features.arrays import BoolArray, Int64Array
+from features.views import SOURCES
+from recsys.types import Candidates, CandidateSource, Queries, Retrieved
+
+log = logging.getLogger(__name__)
+_NONE = np.empty(0, np.int64)
+
+
+def retrieve(
+    sources: Sequence[CandidateSource], queries: Queries, sizes: Mapping[str, int]
+) -> tuple[dict[str, Retrieved], list[str]]:
+    """Ask every source the policy gives a size; name those that failed."""
+    answers: dict[str, Retrieved] = {}
+    failed: list[str] = []
+    for source in sources:
+        n = sizes.get(source.name, 0)
+        if n <= 0:
+            continue
+        try:
+            answers[source.name] = source.candidates(queries, n)
+        except Exception:  # one broken source must not cost the answer
+            log.exception("candidate source failed source=%s", source.name)
+            failed.append(source.name)
+    return answers, failed
+
+
+def merge(answers: Mapping[str, Retrieved], n_queries: int) -> Candidates:
+    """One row for each (query, item), ordered by query and item row; score columns as SOURCES."""
+    found: list[tuple[int, Retrieved, Int64Array, Int64Array]] = []
+    for column, name in enumerate(SOURCES):
+        if name in answers:
+            query, rank = np.nonzero(answers[name].item_rows >= 0)
+            found.append((column, answers[name], query, rank))
+    queries = np.concatenate([_NONE, *(query for _, _, query, _ in found)])
+    items = np.concatenate([_NONE, *(a.item_rows[q, rank] for _, a, q, rank in found)])
+    keys, row = np.unique(queries << 32 | items, return_inverse=True)
+    columns = np.concatenate([_NONE, *(np.full(len(q), column) for column, _, q, _ in found)])
+    source_scores = np.full((len(keys), len(SOURCES)), np.nan, np.float32)
+    source_ranks = source_scores.copy()
+    source_scores[row, columns] = np.concatenate(
+        [_NONE, *(answer.scores[q, rank] for _, answer, q, rank in found)]
+    )
+    source_ranks[row, columns] = np.concatenate([_NONE, *(rank for _, _, _, rank in found)])
+    return Candidates(
+        offsets=np.searchsorted(keys >> 32, np.arange(n_queries + 1)).astype(np.int64),
+        item_rows=(keys & 0xFFFFFFFF).astype(np.int32),
+        source_scores=source_scores,
+        source_ranks=source_ranks,
+        query_vectors={
+            name: answer.query_vectors
+            for name, answer in answers.items()
+            if answer.query_vectors is not None
+        },
+    )
+
+
+def select(candidates: Candidates, keep: BoolArray) -> Candidates:
+    """The kept rows, still grouped by query."""
+    kept_before = np.concatenate([[0], np.cumsum(keep)])
+    return Candidates(
+        offsets=kept_before[candidates.offsets].astype(np.int64),
+        item_rows=candidates.item_rows[keep],
+        source_scores=candidates.source_scores[keep],
+        source_ranks=candidates.source_ranks[keep],
+        query_vectors=candidates.query_vectors,
+    )
