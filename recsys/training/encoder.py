@@ -1,0 +1,198 @@
+"""The night's text encoder: tuned where the shop's own behaviour makes it better, then exported."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from features.arrays import Int64Array
+from features.errors import ConfigError, DataError
+from recsys.progress import Progress
+from recsys.retrieval.whitening import Whitening
+from recsys.training.base_encoder import BaseEncoder, compute_device
+from recsys.training.encoder_batches import (
+    DistinctSequences,
+    Sequenced,
+    Visit,
+    plan_visits,
+)
+from recsys.training.encoder_export import export_encoder
+from recsys.training.encoder_tuning import CutEncoder, cache_states, cached_vectors, tune
+from recsys.training.encoder_validation import next_item_recall, validation_visits
+
+MAX_VALIDATION_USERS = 1_000  # all their next items: ±0.4 percentage points of recall@10
+VALIDATION_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderConfig:
+    """What to tune and how much; the defaults are measured in the module that uses them."""
+
+    base: str | None = None  # a folder or a hub name; None is the embedded all-MiniLM-L6-v2
+    max_tokens: int = 48  # twice the mean of a title with its tags
+    tuned_layers: int = 2  # of 6; 0 ships the base as it is
+    max_texts: int = 24_000  # encoded while tuning; about 80 s on 2 cores with bf16
+    epochs: float = 3.0  # at most so many texts per item, which keeps small shops fast
+    learning_rate: float = 1e-4
+    temperature: float = 0.12  # where the frozen encoder's loss is lowest (.10 to .20)
+    min_sequences: int = 200  # shoppers with two items; fewer cannot even validate
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        positive = (self.max_tokens, self.learning_rate, self.temperature, self.min_sequences)
+        if min(positive) <= 0 or min(self.tuned_layers, self.max_texts, self.epochs) < 0:
+            raise ConfigError(
+                f"EncoderConfig: expected positive sizes and rates, found {asdict(self)}."
+                " Correct the negative or zero value."
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderReport:
+    """Which encoder was shipped and why; recalls are those of next items at 10, whitened."""
+
+    base: str
+    digest: str
+    tuned: bool
+    reason: str
+    texts_encoded: int = 0
+    steps: int = 0
+    frozen_recall: float | None = None
+    tuned_recall: float | None = None
+    validation_questions: int = 0
+    first_loss: float | None = None
+    last_loss: float | None = None
+    temperature: float | None = None
+    onnx_difference: float = math.nan
+
+
+def fit_encoder(
+    texts: Sequence[str],
+    sequences: Sequenced,
+    config: EncoderConfig,
+    out: Path,
+    progress: Progress,
+) -> EncoderReport:
+    """Writes the folder that `OnnxEncoder.load` and `encode_catalogue` read.
+
+    `texts[row]` is the text of `item_row` row; `sequences` hold positive events of the training
+    window only. With too few of them, or where tuning does not help shoppers that it has not
+    seen, the base encoder is shipped and the report says so. Equal seeds give equal encoders on
+    the same machine with the same number of threads.
+    """
+    if len(sequences.item_rows) and int(sequences.item_rows.max()) >= len(texts):
+        raise DataError(
+            f"fit_encoder: found item_row {int(sequences.item_rows.max())}, expected rows below"
+            f" {len(texts)}, the number of texts. Build both from the same item table."
+        )
+    base = BaseEncoder.load(config.base, max_tokens=config.max_tokens)
+    base.network.to(compute_device())
+    report = _tuned_or_frozen(base, texts, DistinctSequences.of(sequences), config, progress)
+    if not report.tuned and report.steps:  # the top layers were changed in place
+        base = BaseEncoder.load(config.base, max_tokens=config.max_tokens)
+    progress.say(f"encoder: {report.reason}; exporting to ONNX")
+    out.mkdir(parents=True, exist_ok=True)
+    probes = [texts[row] for row in np.linspace(0, len(texts) - 1, 32, dtype=int)] if texts else []
+    card, difference = export_encoder(base, out, probes)
+    return replace(report, onnx_difference=difference, digest=card.digest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    batches: list[list[Visit]]
+    validation: list[Visit]
+    items: Int64Array  # item rows that tuning or validation needs, ascending
+
+    @property
+    def texts_encoded(self) -> int:
+        return sum(
+            len(np.unique(np.concatenate([visit.items for visit in batch])))
+            for batch in self.batches
+        )
+
+    def cached_row(self, n_items: int) -> Int64Array:
+        """(n_items,) where an item is in the cache, -1 where it is not needed."""
+        rows = np.full(n_items, -1, np.int64)
+        rows[self.items] = np.arange(len(self.items))
+        return rows
+
+
+def _plan(sequences: DistinctSequences, config: EncoderConfig) -> _Plan:
+    rng = np.random.default_rng(config.seed)
+    users = rng.permutation(sequences.users_with(2))
+    n_validation = min(MAX_VALIDATION_USERS, int(len(users) * VALIDATION_SHARE))
+    validation = validation_visits(sequences, users[:n_validation])
+    training = users[n_validation:]
+    n_items = len(np.unique(np.concatenate([sequences.items(int(user)) for user in training])))
+    budget = min(config.max_texts, int(config.epochs * n_items))
+    batches = plan_visits(sequences, training, max_texts=budget, rng=rng)
+    visited = [visit.items for batch in [*batches, validation] for visit in batch]
+    return _Plan(batches, validation, np.unique(np.concatenate(visited)).astype(np.int64))
+
+
+def _tuned_or_frozen(
+    base: BaseEncoder,
+    texts: Sequence[str],
+    sequences: DistinctSequences,
+    config: EncoderConfig,
+    progress: Progress,
+) -> EncoderReport:
+    frozen = EncoderReport(base=base.name, digest="", tuned=False, reason="")
+    found = len(sequences.users_with(2))
+    if found < config.min_sequences:
+        needed = f"{found} shoppers with two items, {config.min_sequences} are needed to tune"
+        return replace(frozen, reason=f"base encoder shipped: {needed}")
+    if min(config.tuned_layers, config.max_texts, config.epochs) == 0:
+        return replace(frozen, reason="base encoder shipped: the configuration tunes nothing")
+    try:
+        cut = CutEncoder(base.network, config.tuned_layers)
+    except NotImplementedError as error:
+        return replace(frozen, reason=f"base encoder shipped: {error}")
+    return _tune_and_compare(base, cut, texts, sequences, config, progress)
+
+
+def _tune_and_compare(
+    base: BaseEncoder,
+    cut: CutEncoder,
+    texts: Sequence[str],
+    sequences: DistinctSequences,
+    config: EncoderConfig,
+    progress: Progress,
+) -> EncoderReport:
+    plan = _plan(sequences, config)
+    rows = plan.cached_row(len(texts))
+    cache = cache_states(base, cut, [texts[row] for row in plan.items], progress)
+
+    def recall(label: str) -> tuple[float, int]:
+        vectors = cached_vectors(cut, cache, progress, f"encoder: {label} vectors")
+        return next_item_recall(Whitening.fit(vectors)(vectors), plan.validation, rows)
+
+    before, questions = recall("frozen")
+    tuned = tune(
+        cut,
+        cache,
+        plan.batches,
+        sequences,
+        cached_row=rows,
+        learning_rate=config.learning_rate,
+        temperature=config.temperature,
+        progress=progress,
+    )
+    after, _ = recall("tuned")
+    verdict = "tuned encoder shipped" if after >= before else "base encoder shipped"
+    return EncoderReport(
+        base=base.name,
+        digest="",
+        tuned=after >= before,
+        reason=f"{verdict}: recall@10 {after:.4f} tuned, {before:.4f} frozen",
+        texts_encoded=plan.texts_encoded,
+        steps=len(plan.batches),
+        frozen_recall=before,
+        tuned_recall=after,
+        validation_questions=questions,
+        first_loss=float(np.mean(tuned.losses[:10])),
+        last_loss=float(np.mean(tuned.losses[-10:])),
+        temperature=tuned.temperature,
+    )
