@@ -1,0 +1,119 @@
+"""How sure a measured mean or difference is: resampling over users, never over impressions."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.arrays import Float64Array
+from features.errors import DataError
+
+N_RESAMPLES = 2_000  # the ends of a 95 % interval then rest on 50 resamples each
+_CHUNK = 2_000_000  # numbers drawn at a time: 16 MB of indices, 16 MB of values
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean and the percentile interval that covers it at the level asked for."""
+
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """Mean of a - b by user; `p_value` is two-sided, from flipping the signs of the pairs."""
+
+    interval: Interval
+    p_value: float
+
+
+def bootstrap(
+    values: Float64Array, *, seed: int, n_resamples: int = N_RESAMPLES, level: float = 0.95
+) -> Interval:
+    """Percentile interval of the mean of `values` (n,), one number a user (Efron 1979)."""
+    checked = _checked(values)
+    rng = np.random.default_rng(seed)
+
+    def means(size: int) -> Float64Array:
+        drawn = rng.integers(0, len(checked), size=(size, len(checked)))
+        return np.asarray(checked[drawn].mean(axis=1), np.float64)
+
+    tail = (1 - level) / 2
+    low, high = np.quantile(_in_chunks(means, n_resamples, len(checked)), [tail, 1 - tail])
+    return Interval(float(checked.mean()), float(low), float(high))
+
+
+def paired_bootstrap(
+    a: Float64Array,
+    b: Float64Array,
+    *,
+    seed: int,
+    n_resamples: int = N_RESAMPLES,
+    level: float = 0.95,
+) -> PairedDifference:
+    """Compare two systems on the same users: `a` and `b` (n,) are aligned."""
+    if len(a) != len(b):
+        raise DataError(
+            f"Found {len(a)} and {len(b)} users, expected the same users on both sides. "
+            "Score users without an answer 0 instead of leaving them out."
+        )
+    differences = _checked(a) - _checked(b)
+    return PairedDifference(
+        bootstrap(differences, seed=seed, n_resamples=n_resamples, level=level),
+        _sign_flip_p(differences, seed=seed, n_resamples=n_resamples),
+    )
+
+
+def holm(p_values: Sequence[float]) -> Float64Array:
+    """P-values adjusted for being several (Holm 1979), in the order given."""
+    p = np.asarray(p_values, np.float64)
+    if not np.all((p >= 0) & (p <= 1)):
+        raise DataError(f"Found p-values {p.tolist()}, expected numbers from 0 to 1.")
+    order = np.argsort(p, kind="stable")
+    adjusted = np.empty_like(p)
+    adjusted[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(adjusted, 1.0)
+
+
+def _sign_flip_p(differences: Float64Array, *, seed: int, n_resamples: int) -> float:
+    """Fisher's randomisation test: under no difference each pair could as well be swapped."""
+    nonzero = differences[differences != 0]
+    if not len(nonzero):
+        return 1.0
+    rng = np.random.default_rng([seed, 1])  # not the stream that drew the users
+
+    def sums(size: int) -> Float64Array:
+        kept = rng.integers(0, 2, size=(size, len(nonzero)), dtype=np.int8)
+        return np.asarray(2 * (kept @ nonzero) - nonzero.sum(), np.float64)
+
+    observed = abs(nonzero.sum())
+    # Sums of the same numbers in another order differ by rounding; a tie counts as extreme.
+    bound = observed - 1e-12 * np.abs(nonzero).sum()
+    extreme = np.count_nonzero(np.abs(_in_chunks(sums, n_resamples, len(nonzero))) >= bound)
+    return float((1 + extreme) / (1 + n_resamples))
+
+
+def _in_chunks(
+    draw: Callable[[int], Float64Array], n_resamples: int, n_values: int
+) -> Float64Array:
+    """All resamples, a few at a time, so that memory does not grow with their number."""
+    size = max(1, _CHUNK // n_values)
+    starts = range(0, n_resamples, size)
+    return np.concatenate([draw(min(size, n_resamples - start)) for start in starts])
+
+
+def _checked(values: Float64Array) -> Float64Array:
+    array = np.asarray(values, np.float64)
+    if array.ndim != 1 or not len(array) or not np.isfinite(array).all():
+        raise DataError(
+            f"Found an array of shape {array.shape} with {np.count_nonzero(~np.isfinite(array))} "
+            "values that are not finite, expected one finite number for each of at least one user. "
+            "Leave out users for whom the metric is undefined, on both sides."
+        )
+    return array
