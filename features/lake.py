@@ -1,0 +1,209 @@
+"""Closed history as Parquet files by day, written once and read in streaming by the night.
+
+The rule: after `close_events` the lake holds exactly the events up to the store's cursor, each in
+the folder of the UTC day it happened on. It asks for no `until`: the newest day is simply not
+finished yet and gets another part next time, as every day does whose events arrive late; readers
+cut by time.
+"""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+
+from features.errors import DataError
+from features.events import EVENT_SCHEMA, US_PER_DAY
+from features.slates import EXPOSURE_SCHEMA, exposures
+from features.store import Store
+
+ROWS_AT_ONCE = 1_000_000  # rows held in memory while days are written: some hundred MB
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedDays:
+    """What one closing added."""
+
+    rows: int
+    days: tuple[str, ...]  # YYYY-MM-DD, ascending
+    last_seq: int  # everything up to here is in the lake
+
+
+class Lake:
+    """A folder `<table>/day=YYYY-MM-DD/part-<first seq>-<last seq>.parquet` for each table.
+
+    One process writes at a time; the night's lock sees to that.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def close_events(self, store: Store) -> ClosedDays:
+        def frames(seq: int, until: int) -> Iterator[pl.DataFrame]:
+            return store.events_after(seq, until_seq=until, batch_size=ROWS_AT_ONCE)
+
+        return self._close(store, "events", "event_time_us", store.last_event_seq(), frames)
+
+    def close_exposures(self, store: Store) -> ClosedDays:
+        def frames(seq: int, until: int) -> Iterator[pl.DataFrame]:
+            for batch in store.slates_after(seq, until_seq=until):
+                sizes = [len(slate.item_ids) for _, slate in batch]
+                seqs = pl.Series("seq", [seq for seq, _ in batch], pl.Int64)
+                index = pl.Series(range(len(batch))).repeat_by(pl.Series(sizes)).explode()
+                yield exposures([slate for _, slate in batch]).with_columns(seqs.gather(index))
+
+        return self._close(store, "exposures", "shown_at_us", store.last_slate_seq(), frames)
+
+    def scan_events(
+        self, *, start_us: int | None = None, end_us: int | None = None
+    ) -> pl.LazyFrame:
+        """EVENT_SCHEMA rows with start_us ≤ event_time_us < end_us, each event once."""
+        return self._scan("events", EVENT_SCHEMA, "event_time_us", start_us, end_us)
+
+    def scan_exposures(
+        self, *, start_us: int | None = None, end_us: int | None = None
+    ) -> pl.LazyFrame:
+        """EXPOSURE_SCHEMA rows with start_us ≤ shown_at_us < end_us."""
+        return self._scan("exposures", EXPOSURE_SCHEMA, "shown_at_us", start_us, end_us)
+
+    def digest(self, *, end_us: int | None = None) -> str:
+        """Equal as long as no part of a day that starts before `end_us` is new or rewritten."""
+        found = hashlib.sha256()
+        for table in ("events", "exposures"):
+            for part in self._parts(table, None, end_us):
+                name = part.relative_to(self.root).as_posix()
+                found.update(f"{name} {part.stat().st_size}\n".encode())
+        return found.hexdigest()
+
+    def forget_user(self, user_id: str) -> int:
+        """Rewrite the parts that hold the user; how many rows of theirs there were.
+
+        Erase them from the store first, or the next closing may bring rows back.
+        """
+        removed = 0
+        for table in ("events", "exposures"):
+            for part in self._parts(table):
+                theirs = pl.col("user_id") == user_id
+                if pl.scan_parquet(part).filter(theirs).select(pl.len()).collect().item() == 0:
+                    continue
+                frame = pl.read_parquet(part, hive_partitioning=False)
+                kept = frame.filter(theirs.not_() | pl.col("user_id").is_null())
+                removed += len(frame) - len(kept)
+                if kept.is_empty():
+                    part.unlink()
+                else:
+                    _write_durably(kept, part)
+        return removed
+
+    def _close(
+        self,
+        store: Store,
+        table: str,
+        time: str,
+        last_seq: int,
+        frames: Callable[[int, int], Iterable[pl.DataFrame]],
+    ) -> ClosedDays:
+        """Move the table's cursor to `last_seq`; killed anywhere, the next call starts clean."""
+        done, target = f"lake.{table}", f"lake.{table}.target"
+        # a lake that was removed is written again from the store
+        seq = store.cursor(done) if self._parts(table) else 0
+        last_seq = max(last_seq, seq)
+        self._drop_unfinished(table, seq, store.cursor(target))
+        if last_seq == seq:
+            return ClosedDays(0, (), seq)
+        store.set_cursor(target, last_seq)
+        spool = self.root / f".spool-{table}"
+        shutil.rmtree(spool, ignore_errors=True)
+        spool.mkdir(parents=True)
+        for number, frame in enumerate(frames(seq, last_seq)):
+            day = (pl.col(time) // US_PER_DAY).alias("day")
+            rows = frame.with_columns(day).sort("day", "seq")
+            rows.write_parquet(spool / f"{number:06}.parquet", row_group_size=50_000)
+        rows_written, days = self._write_days(table, spool)
+        store.set_cursor(done, last_seq)
+        shutil.rmtree(spool)
+        return ClosedDays(rows_written, days, last_seq)
+
+    def _write_days(self, table: str, spool: Path) -> tuple[int, tuple[str, ...]]:
+        """One part a day, however many batches it came in."""
+        if not any(spool.iterdir()):
+            return 0, ()
+        spooled = pl.scan_parquet(spool / "*.parquet")
+        sizes = spooled.group_by("day").len().sort("day").collect(engine="streaming")
+        group = ((sizes["len"].cum_sum() - 1) // ROWS_AT_ONCE).alias("group")
+        for days in sizes.with_columns(group).partition_by("group", maintain_order=True):
+            first, last = days["day"][0], days["day"][-1]
+            rows = spooled.filter(pl.col("day").is_between(first, last)).collect()
+            for part in rows.sort("day", "seq").partition_by("day", maintain_order=True):
+                name = f"part-{part['seq'][0]:012}-{part['seq'][-1]:012}.parquet"
+                folder = self.root / table / f"day={_day_name(part['day'][0])}"
+                _write_durably(part.drop("day"), folder / name)
+        return int(sizes["len"].sum()), tuple(_day_name(day) for day in sizes["day"])
+
+    def _drop_unfinished(self, table: str, seq: int, target: int) -> None:
+        """Parts after the cursor come from a closing that was killed: they are written again."""
+        for part in self._parts(table):
+            first, last = (int(number) for number in part.stem.split("-")[1:])
+            if last > max(seq, target):
+                raise DataError(
+                    f"{part} holds rows up to seq {last}, but this store closed only up to "
+                    f"{max(seq, target)}; the lake belongs to another store: give each its own"
+                )
+            if first > seq:
+                part.unlink()
+
+    def _scan(
+        self,
+        table: str,
+        schema: dict[str, pl.DataType],
+        time: str,
+        start_us: int | None,
+        end_us: int | None,
+    ) -> pl.LazyFrame:
+        parts = self._parts(table, start_us, end_us)
+        if not parts:
+            return pl.LazyFrame(schema=schema)
+        rows = pl.scan_parquet(parts, hive_partitioning=False)
+        if start_us is not None:
+            rows = rows.filter(pl.col(time) >= start_us)
+        if end_us is not None:
+            rows = rows.filter(pl.col(time) < end_us)
+        return rows.select(schema)
+
+    def _parts(
+        self, table: str, start_us: int | None = None, end_us: int | None = None
+    ) -> list[Path]:
+        """Files of the days that touch [start_us, end_us), in a fixed order."""
+        folders = sorted((self.root / table).glob("day=*"))
+        if start_us is not None:
+            first = f"day={_day_name(start_us // US_PER_DAY)}"
+            folders = [folder for folder in folders if folder.name >= first]
+        if end_us is not None:
+            last = f"day={_day_name((end_us - 1) // US_PER_DAY)}"
+            folders = [folder for folder in folders if folder.name <= last]
+        return [part for folder in folders for part in sorted(folder.glob("part-*.parquet"))]
+
+
+def _day_name(day: int) -> str:
+    """YYYY-MM-DD of the day so many days after 1970-01-01; of the last day known if beyond."""
+    epoch = date(1970, 1, 1).toordinal()
+    return date.fromordinal(min(max(day + epoch, 1), date.max.toordinal())).isoformat()
+
+
+def _write_durably(frame: pl.DataFrame, path: Path) -> None:
+    """The file appears whole or not at all, and stays after a power cut."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    frame.write_parquet(unfinished, compression="zstd")
+    with unfinished.open("rb") as written:
+        os.fsync(written.fileno())
+    unfinished.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
