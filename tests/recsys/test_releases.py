@@ -207,6 +207,15 @@ def test_an_empty_or_missing_folder_is_not_published(releases: Releases) -> None
     assert releases.list() == ()
 
 
+def test_a_release_that_cannot_go_live_is_taken_back(releases: Releases) -> None:
+    folder = built(releases, "r1")
+    (releases.root / "CURRENT").mkdir()  # cannot be replaced by a file
+    with pytest.raises(ReleaseError, match="Could not publish r1"):
+        releases.publish(folder, manifest("r1"))
+    assert releases.list() == ()
+    assert sorted(path.name for path in folder.iterdir()) == ["items.parquet", "ranker"]
+
+
 def test_a_published_release_never_changes(releases: Releases) -> None:
     published(releases, "r1", "r2")
     with pytest.raises(ReleaseError, match=r"already published with another ranker/model\.npy"):
