@@ -82,7 +82,7 @@ class Bundle:
                 "publishes. Run the night again or activate an older release."
             ) from error
 
-    def embed_words(self, texts: Sequence[str]) -> Float32Array:
+    def embed(self, texts: Sequence[str]) -> Float32Array:
         """(n, d) vectors in the space of the text index."""
         return self.whitening(self.encoder.encode(texts))
 

@@ -94,7 +94,7 @@ class Recommender:
         """Items that match the words, those that suit the shopper a little higher."""
         clock = _Stopwatch()
         queries = self.queries(ask)
-        vector = self.bundle.embed_words([words])
+        vector = self.bundle.embed([words])
         rows, scores = self.bundle.text_index.search(vector, SEARCH_DEPTH, queries.allowed)
         clock.lap("sources")
         answers, failed = retrieve(self.bundle.sources, queries, dict.fromkeys(SOURCES, 1))
@@ -134,7 +134,7 @@ class Recommender:
 
     def embed_items(self, items: pl.DataFrame) -> ItemVectors:
         """Slow (an encoder pass) and safe in any thread: it changes nothing."""
-        text = self.bundle.embed_items(item_texts(items))
+        text = self.bundle.embed(item_texts(items))
         return ItemVectors(
             text,
             self.bundle.sequence.item_vectors_from_text(text),

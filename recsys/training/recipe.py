@@ -1,0 +1,190 @@
+"""From tables to a release folder: what the night, the benchmark and a notebook all train with.
+
+The ranker never learns from scores of models that have seen its labels: the first stages are
+fitted on what lies before the label window, the rows are built and the ranker is trained; then
+the first stages are fitted again, warm, on everything.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from features.arrays import Float32Array, Float64Array, Int64Array
+from features.covisitation import CovisitationConfig, fit_covisitation
+from features.events import US_PER_DAY, EventType
+from features.interactions import Interactions
+from features.snapshot import item_snapshots
+from recsys.bundle import Bundle, save_facts
+from recsys.policy import Policy
+from recsys.progress import Progress
+from recsys.retrieval.collaborative import FactorModel
+from recsys.retrieval.text import item_texts
+from recsys.retrieval.whitening import Whitening
+from recsys.training.collaborative import CollaborativeConfig, fit_collaborative
+from recsys.training.embedding import encode_catalogue
+from recsys.training.encoder import EncoderConfig, EncoderReport, fit_encoder
+from recsys.training.queries import PastQueries, window_queries, with_users
+from recsys.training.ranker import RankerConfig, RankerReport, fit_ranker
+from recsys.training.rows import labelled_batches, ranking_rows
+from recsys.training.sequence import SequenceConfig, fit_sequence
+
+MAX_TICKS = 30  # snapshots kept for a label window; wider windows get a coarser grid
+MIN_VISIBLE = 1_000  # items with events that whitening needs before it ignores the others
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeConfig:
+    """Every trainer's configuration; the manifest keeps it."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    covisitation: CovisitationConfig = field(default_factory=CovisitationConfig)
+    collaborative: CollaborativeConfig = field(default_factory=CollaborativeConfig)
+    sequence: SequenceConfig = field(default_factory=SequenceConfig)
+    ranker: RankerConfig = field(default_factory=RankerConfig)
+    policy: Policy = field(default_factory=Policy)
+    queries_per_user: int = 3  # moments of the label window each shopper is asked about
+    outcomes_per_query: int = 10
+    max_queries: int = 30_000  # more did not lower the validation loss on Beauty
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """The catalogue in row order and what happened to it."""
+
+    items: pl.DataFrame  # ITEM_SCHEMA
+    log: Interactions
+    event_types: tuple[EventType, ...]
+
+    @property
+    def actions(self) -> tuple[str, ...]:
+        """Positive event types that occur: the ranker gets a head for each."""
+        seen = np.bincount(self.log.types, minlength=len(self.event_types)) > 0
+        return tuple(
+            kind.name
+            for kind, occurs in zip(self.event_types, seen, strict=True)
+            if occurs and kind.is_positive
+        )
+
+
+def write_catalogue(data: TrainingData, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    data.items.write_parquet(folder / "items.parquet")
+    save_facts(folder, data.event_types)
+
+
+def fit_text(
+    data: TrainingData, until_us: int, config: RecipeConfig, folder: Path, progress: Progress
+) -> EncoderReport:
+    """Writes encoder/ and text/, learned from events before `until_us`."""
+    texts = item_texts(data.items)
+    past = data.log.before(until_us).positive()
+    report = fit_encoder(texts, past, config.encoder, folder / "encoder", progress)
+    raw = encode_catalogue(folder / "encoder", texts, progress=progress)
+    visible = np.unique(past.item_rows)
+    whitening = Whitening.fit(raw[visible] if len(visible) >= MIN_VISIBLE else raw)
+    (folder / "text").mkdir(parents=True, exist_ok=True)
+    whitening.save(folder / "text" / "whitening.safetensors")
+    np.save(folder / "text" / "vectors.npy", whitening(raw), allow_pickle=False)
+    return report
+
+
+def fit_first_stages(
+    data: TrainingData,
+    until_us: int,
+    config: RecipeConfig,
+    folder: Path,
+    *,
+    text_vectors: Float32Array,
+    warm: Path | None,
+    ticks_us: Sequence[int],
+    progress: Progress,
+) -> None:
+    """Writes covisitation/, collaborative/, sequence/ and snapshots/.
+
+    Models see events before `until_us`; snapshots those before each tick.
+    """
+    past = data.log.before(until_us)
+    progress.say("counting what is taken after what")
+    fit_covisitation(past, len(data.items), config.covisitation).save(folder / "covisitation")
+    item_snapshots(data.log, ticks_us, published_at_us(data.items)).save(folder / "snapshots")
+    fit_collaborative(
+        past,
+        data.items["tags"].to_list(),
+        config.collaborative,
+        folder / "collaborative",
+        progress,
+    )
+    fit_sequence(
+        past,
+        text_vectors,
+        config.sequence,
+        folder / "sequence",
+        warm=warm / "sequence" if warm else None,
+        progress=progress,
+    )
+
+
+def fit_ranking(
+    data: TrainingData,
+    bundle_folder: Path,
+    window: tuple[int, int],
+    config: RecipeConfig,
+    progress: Progress,
+) -> RankerReport:
+    """Adds ranker/ to a folder whose first stages were fitted before the window [start, end)."""
+    bundle = Bundle.load(bundle_folder, threads=2)
+    rng = np.random.default_rng(config.seed)
+    past = window_queries(
+        data.log,
+        *window,
+        per_user=config.queries_per_user,
+        max_labels=config.outcomes_per_query,
+        rng=rng,
+    )
+    past = known_to(bundle.factors, past, data.log.user_ids)
+    if len(past) > config.max_queries:
+        past = past.take(np.sort(rng.choice(len(past), config.max_queries, replace=False)))
+    batches = labelled_batches(
+        bundle, past, data.actions, config.policy, progress, label="ranking rows"
+    )
+    rows = ranking_rows(batches, max_negatives=config.ranker.max_negatives, rng=rng)
+    ranker, report = fit_ranker(rows, data.actions, config.ranker, progress)
+    ranker.save(bundle_folder / "ranker")
+    return report
+
+
+def known_to(factors: FactorModel, past: PastQueries, user_ids: Sequence[str]) -> PastQueries:
+    rows = np.fromiter((factors.user_row(user) for user in user_ids), np.int32, len(user_ids))
+    return with_users(past, rows)
+
+
+def daily_ticks(start_us: int, end_us: int) -> list[int]:
+    """Whole days from the one `start` lies in, at most MAX_TICKS of them, before `end`."""
+    first, last = start_us // US_PER_DAY, max((end_us - 1) // US_PER_DAY, start_us // US_PER_DAY)
+    step = -(-(last - first + 1) // MAX_TICKS)
+    return [day * US_PER_DAY for day in range(first, last + 1, step)]
+
+
+def window_with_users(log: Interactions, end_us: int, target: int) -> int:
+    """Start of the shortest whole-day window before `end` in which `target` users were active.
+
+    Never reaches into the older half of the events: models need a past to learn from.
+    """
+    before = log.before(end_us).positive()
+    if len(before) == 0:
+        return end_us - US_PER_DAY
+    last_of_user = before.time_us[before.indptr[1:][np.diff(before.indptr) > 0] - 1]
+    newest_first: Int64Array = np.sort(last_of_user)[::-1]
+    reached = newest_first[min(target, len(newest_first)) - 1]
+    start = max(int(reached), int(np.median(before.time_us)))
+    days = max(-(-(end_us - start) // US_PER_DAY), 1)
+    return int(end_us - days * US_PER_DAY)
+
+
+def published_at_us(items: pl.DataFrame) -> Float64Array:
+    column = items["published_at_us"].cast(pl.Float64).fill_null(float("nan"))
+    return column.to_numpy().astype(np.float64)
