@@ -171,7 +171,10 @@ def _time_column(frame: pl.DataFrame, now_us: int) -> tuple[list[pl.Expr], list[
 
 
 def _written(time_us: pl.Expr) -> pl.Expr:
-    return pl.from_epoch(time_us, time_unit="us").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    # the format function panics on years that it cannot write
+    sound = pl.from_epoch(time_us.clip(0, END_OF_TIME_US - 1), time_unit="us")
+    written = sound.dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return pl.when(time_us < END_OF_TIME_US).then(written).otherwise(pl.lit("after the year 9999"))
 
 
 def _value_column(frame: pl.DataFrame) -> tuple[pl.Expr, list[Rule]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from features.errors import DataError
@@ -52,9 +53,9 @@ class Lake:
         def frames(seq: int, until: int) -> Iterator[pl.DataFrame]:
             for batch in store.slates_after(seq, until_seq=until):
                 sizes = [len(slate.item_ids) for _, slate in batch]
-                seqs = pl.Series("seq", [seq for seq, _ in batch], pl.Int64)
-                index = pl.Series(range(len(batch))).repeat_by(pl.Series(sizes)).explode()
-                yield exposures([slate for _, slate in batch]).with_columns(seqs.gather(index))
+                seqs = np.repeat(np.array([seq for seq, _ in batch], np.int64), sizes)
+                rows = exposures([slate for _, slate in batch])
+                yield rows.with_columns(pl.Series("seq", seqs))
 
         return self._close(store, "exposures", "shown_at_us", store.last_slate_seq(), frames)
 
@@ -91,7 +92,7 @@ class Lake:
                 if pl.scan_parquet(part).filter(theirs).select(pl.len()).collect().item() == 0:
                     continue
                 frame = pl.read_parquet(part, hive_partitioning=False)
-                kept = frame.filter(theirs.not_() | pl.col("user_id").is_null())
+                kept = frame.filter(pl.col("user_id").ne_missing(user_id))
                 removed += len(frame) - len(kept)
                 if kept.is_empty():
                     part.unlink()
@@ -109,15 +110,16 @@ class Lake:
     ) -> ClosedDays:
         """Move the table's cursor to `last_seq`; killed anywhere, the next call starts clean."""
         done, target = f"lake.{table}", f"lake.{table}.target"
-        # a lake that was removed is written again from the store
-        seq = store.cursor(done) if self._parts(table) else 0
+        spool = self.root / f".spool-{table}"
+        shutil.rmtree(spool, ignore_errors=True)
+        if not self._parts(table):
+            store.set_cursor(done, 0)  # a lake that was removed is written again from the store
+        seq = store.cursor(done)
         last_seq = max(last_seq, seq)
         self._drop_unfinished(table, seq, store.cursor(target))
         if last_seq == seq:
             return ClosedDays(0, (), seq)
         store.set_cursor(target, last_seq)
-        spool = self.root / f".spool-{table}"
-        shutil.rmtree(spool, ignore_errors=True)
         spool.mkdir(parents=True)
         for number, frame in enumerate(frames(seq, last_seq)):
             day = (pl.col(time) // US_PER_DAY).alias("day")
@@ -146,6 +148,8 @@ class Lake:
 
     def _drop_unfinished(self, table: str, seq: int, target: int) -> None:
         """Parts after the cursor come from a closing that was killed: they are written again."""
+        for unfinished in (self.root / table).glob("day=*/.part-*.unfinished"):
+            unfinished.unlink()
         for part in self._parts(table):
             first, last = (int(number) for number in part.stem.split("-")[1:])
             if last > max(seq, target):
@@ -172,7 +176,7 @@ class Lake:
             rows = rows.filter(pl.col(time) >= start_us)
         if end_us is not None:
             rows = rows.filter(pl.col(time) < end_us)
-        return rows.select(schema)
+        return rows.select(*schema)
 
     def _parts(
         self, table: str, start_us: int | None = None, end_us: int | None = None

@@ -65,7 +65,9 @@ class Store:
         with self._writing() as connection:
             metadata.create_all(connection)
         # as text for the driver: for a hundred events Core's execution costs more than theirs
-        self._insert_event = str(insert_new(engine, events, key="event_id").compile(engine))
+        given = [*EVENT_SCHEMA, "received_at_us"]
+        statement = insert_new(engine, events, key="event_id")
+        self._insert_event = str(statement.compile(engine, column_keys=given))
         self._insert_slate = insert_new(engine, slates, key="request_id")
         content = [name for name in ITEM_SCHEMA if name != "item_id"]
         self._upsert_item = upsert(
@@ -190,12 +192,12 @@ class Store:
     def item(self, item_id: str) -> dict[str, object] | None:
         """The living item by the names of ITEM_SCHEMA: tags a list, attributes JSON text."""
         found = self._items(select(items).where(items.c.item_id == item_id, ~items.c.deleted))
-        return found.select(ITEM_SCHEMA).to_dicts()[0] if len(found) else None
+        return found.select(*ITEM_SCHEMA).to_dicts()[0] if len(found) else None
 
     def items(self) -> pl.DataFrame:
         """Living items as ITEM_SCHEMA, in order of item_id."""
         living = select(items).where(~items.c.deleted).order_by(items.c.item_id)
-        return self._items(living).select(ITEM_SCHEMA)
+        return self._items(living).select(*ITEM_SCHEMA)
 
     def items_changed_after(self, change: int) -> tuple[int, pl.DataFrame]:
         """The number to ask with next time, and ITEM_SCHEMA plus `deleted` of what changed."""
