@@ -34,7 +34,7 @@ _STORED_DTYPE = np.dtype("<f4")  # bytes mean the same on every machine
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SlateRecord:
-    """One answer as it was given, position 0 first: the arrays have one row an item."""
+    """One answer as it was given, in the order shown: the arrays have one row an item."""
 
     request_id: str
     user_id: str | None
@@ -49,6 +49,7 @@ class SlateRecord:
     scores: Float32Array  # (k,)
     source_scores: Float32Array  # (k, n_sources), NaN where a source did not return the item
     features: Float32Array  # (k, n_features)
+    first_position: int = 0  # where on the page it began: not 0 for a second page, or a part of one
 
     def __post_init__(self) -> None:
         k = len(self.item_ids)
@@ -104,7 +105,8 @@ def _exposure_block(slates: Sequence[SlateRecord]) -> pl.DataFrame:
     }
     slate_rows = np.repeat(np.arange(len(slates)), sizes)
     columns: dict[str, Any] = {name: values[slate_rows] for name, values in repeated.items()}
-    columns["position"] = np.arange(n_rows) - starts
+    first = np.array([slate.first_position for slate in slates])
+    columns["position"] = np.arange(n_rows) - starts + first[slate_rows]
     columns["item_id"] = [item_id for slate in slates for item_id in slate.item_ids]
     columns["propensity"] = np.concatenate([s.propensities for s in slates])
     columns["score"] = np.concatenate([s.scores for s in slates])

@@ -89,6 +89,7 @@ slates = Table(
     Column("release_id", Text, nullable=False),
     Column("experiment", Text),
     Column("variant", Text),
+    Column("first_position", Integer, nullable=False),
     Column("item_ids", Text, nullable=False),  # JSON array
     Column("propensities", LargeBinary, nullable=False),
     Column("scores", LargeBinary, nullable=False),
