@@ -9,7 +9,7 @@ cut by time.
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -22,6 +22,7 @@ from features.events import EVENT_SCHEMA, US_PER_DAY
 from features.slates import EXPOSURE_SCHEMA, exposures
 from features.store import Store
 
+TABLES = ("events", "exposures")
 ROWS_AT_ONCE = 1_000_000  # rows held in memory while days are written: some hundred MB
 
 
@@ -71,10 +72,10 @@ class Lake:
         """EXPOSURE_SCHEMA rows with start_us ≤ shown_at_us < end_us."""
         return self._scan("exposures", EXPOSURE_SCHEMA, "shown_at_us", start_us, end_us)
 
-    def digest(self, *, end_us: int | None = None) -> str:
+    def digest(self, tables: Sequence[str] = TABLES, *, end_us: int | None = None) -> str:
         """Equal as long as no part of a day that starts before `end_us` is new or rewritten."""
         found = hashlib.sha256()
-        for table in ("events", "exposures"):
+        for table in tables:
             for part in self._parts(table, None, end_us):
                 name = part.relative_to(self.root).as_posix()
                 found.update(f"{name} {part.stat().st_size}\n".encode())
@@ -86,7 +87,7 @@ class Lake:
         Erase them from the store first, or the next closing may bring rows back.
         """
         removed = 0
-        for table in ("events", "exposures"):
+        for table in TABLES:
             for part in self._parts(table):
                 theirs = pl.col("user_id") == user_id
                 if pl.scan_parquet(part).filter(theirs).select(pl.len()).collect().item() == 0:

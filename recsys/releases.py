@@ -48,6 +48,7 @@ class Manifest(BaseModel):
     created_at_us: int
     data_start_us: int  # learned from events in [start, end)
     data_end_us: int
+    catalogue_change: int = 0  # the store's item change number when the catalogue was read
     feature_views_hash: str
     event_types: tuple[EventType, ...]  # their order is the meaning of `history_types`
     steps: dict[str, str] = {}  # night step: digest of its inputs

@@ -142,7 +142,8 @@ def _train(
         optimiser, max_lr=config.learning_rate, total_steps=max(steps, 2), pct_start=0.1
     )
     best, best_state, bad, epochs, loss = np.inf, network.state_dict(), 0, 0, torch.tensor(0.0)
-    for epochs in progress.track(range(1, config.epochs + 1), total=config.epochs, label="ranker"):
+    for _ in progress.track(range(config.epochs), total=config.epochs, label="ranker"):
+        epochs += 1
         network.train()
         for queries in np.array_split(
             rng.permutation(train), max(1, -(-len(train) // config.batch_queries))

@@ -77,13 +77,19 @@ def write_catalogue(data: TrainingData, folder: Path) -> None:
 
 
 def fit_text(
-    data: TrainingData, until_us: int, config: RecipeConfig, folder: Path, progress: Progress
+    data: TrainingData,
+    until_us: int,
+    config: RecipeConfig,
+    folder: Path,
+    progress: Progress,
+    *,
+    cache: Path | None = None,
 ) -> EncoderReport:
-    """Writes encoder/ and text/, learned from events before `until_us`."""
+    """Writes encoder/ and text/, learned from events before `until_us`; `cache` spares encoding."""
     texts = item_texts(data.items)
     past = data.log.before(until_us).positive()
     report = fit_encoder(texts, past, config.encoder, folder / "encoder", progress)
-    raw = encode_catalogue(folder / "encoder", texts, progress=progress)
+    raw = encode_catalogue(folder / "encoder", texts, progress, cache=cache)
     visible = np.unique(past.item_rows)
     whitening = Whitening.fit(raw[visible] if len(visible) >= MIN_VISIBLE else raw)
     (folder / "text").mkdir(parents=True, exist_ok=True)

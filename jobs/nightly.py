@@ -1,0 +1,337 @@
+"""The night: import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from features.arrays import Int32Array
+from features.errors import DataError, ReleaseError
+from features.events import US_PER_DAY, EventType
+from features.interactions import Interactions
+from features.lake import Lake
+from features.store import Store
+from features.views import views_hash
+from jobs.gate import GateConfig, judge_release
+from jobs.steps import REPORT, Done, Workshop, digest_of, link_tree
+from recsys.bundle import Bundle
+from recsys.evaluation.trial import TrialResult, Window, live_lists, run_trial
+from recsys.progress import Progress
+from recsys.recommender import Recommender
+from recsys.releases import Manifest, Releases
+from recsys.training.recipe import (
+    RecipeConfig,
+    TrainingData,
+    daily_ticks,
+    fit_first_stages,
+    fit_ranking,
+    fit_text,
+    window_with_users,
+    write_catalogue,
+)
+from recsys.types import Ask
+
+TRAINING_THREADS = 2
+VERSIONED = ("faiss-cpu", "lightfm-next", "numpy", "onnxruntime", "polars", "torch", "transformers")
+
+# Shoppers a window should hold, and at most which share of all shoppers.
+EVALUATION_USERS, EVALUATION_SHARE = 1_000, 0.1  # ±0.9 points of recall at .1
+LABEL_USERS, LABEL_SHARE = 20_000, 0.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightConfig:
+    """What a night does besides training."""
+
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    gate: GateConfig = field(default_factory=GateConfig)
+    keep_releases: int = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """Where the night reads and writes."""
+
+    lake: Path
+    releases: Path
+    work: Path
+
+
+@dataclass(frozen=True, slots=True)
+class NightReport:
+    """What the night did; `release_id` is None where nothing was published."""
+
+    release_id: str | None
+    published: bool
+    reason: str
+    trial: TrialResult | None
+    skipped_steps: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The moments a night is cut at: label window [label, evaluation), then [evaluation, as_of)."""
+
+    label_us: int
+    evaluation_us: int
+    as_of_us: int
+
+    @classmethod
+    def of(cls, log: Interactions, as_of_us: int, live_end_us: int | None) -> "Plan":
+        """Prefer to evaluate on what came after the live release, if that says enough."""
+        n_users = len(log.user_ids)
+        evaluation = window_with_users(
+            log, as_of_us, max(min(EVALUATION_USERS, int(EVALUATION_SHARE * n_users)), 20)
+        )
+        if live_end_us is not None and evaluation < live_end_us < as_of_us:
+            newer = log.user_rows[(log.time_us >= live_end_us) & (log.weights > 0)]
+            evaluation = live_end_us if len(np.unique(newer)) >= 20 else evaluation
+        label = window_with_users(
+            log, evaluation, max(min(LABEL_USERS, int(LABEL_SHARE * n_users)), 20)
+        )
+        return cls(label, evaluation, as_of_us)
+
+
+def run_night(
+    store: Store,
+    places: Places,
+    event_types: Sequence[EventType],
+    config: NightConfig,
+    *,
+    now_us: int,
+    progress: Progress,
+    force: bool = False,
+) -> NightReport:
+    """Everything up to `now`; raises before anything is published if a step fails."""
+    night = Night(store, places, tuple(event_types), config, now_us=now_us, progress=progress)
+    return night.run(force=force)
+
+
+class Night:
+    """One run of the steps; holds what they share."""
+
+    def __init__(
+        self,
+        store: Store,
+        places: Places,
+        event_types: tuple[EventType, ...],
+        config: NightConfig,
+        *,
+        now_us: int,
+        progress: Progress,
+    ) -> None:
+        self._config = config
+        self._progress = progress
+        self._now_us = now_us
+        self._releases = Releases(places.releases)
+        self._workshop = Workshop(places.work, progress)
+        self._change, _ = store.items_changed_after(0)
+        lake = Lake(places.lake)
+        closed = lake.close_events(store)
+        lake.close_exposures(store)
+        progress.say(f"ingest: {closed.rows:,} new events closed into {len(closed.days)} days")
+        items = store.items()
+        if items.is_empty():
+            raise DataError("the catalogue is empty: import items before running a night")
+        self._events = lake.scan_events(end_us=now_us).collect()
+        log = Interactions.build(self._events, items["item_id"].to_list(), event_types)
+        self._data = TrainingData(items, log, event_types)
+        self._world: dict[str, object] = {
+            "items": digest_of(items.hash_rows(seed=7).to_list()),
+            "events": lake.digest(tables=("events",)),
+            "event_types": [asdict(kind) for kind in event_types],
+            "views": views_hash(),
+        }
+        end_us = int(log.time_us.max()) + 1 if len(log) else now_us
+        self._as_of_us = min(-(-end_us // US_PER_DAY) * US_PER_DAY, now_us)
+        self._plan = Plan.of(log, self._as_of_us, self._live_end_us())
+
+    def run(self, *, force: bool) -> NightReport:
+        text = self._text()
+        past = self._stages("past", text, self._plan.label_us, self._plan.evaluation_us, None)
+        ranker = self._ranker(text, past)
+        recent = self._stages(
+            "recent", text, self._plan.evaluation_us, self._plan.evaluation_us + 1, past
+        )
+        trial = self._trial(text, recent, ranker)
+        serving = self._stages("serving", text, self._as_of_us, self._as_of_us + 1, recent)
+        steps = (text, past, ranker, recent, serving)
+        skipped = tuple(done.folder.name.split("-")[0] for done in steps if not done.ran)
+        release_id = self._release_id((text, serving, ranker))
+        if self._releases.current() == release_id:
+            return NightReport(
+                release_id, False, "nothing new since the live release", trial, skipped
+            )
+        verdict = judge_release(
+            trial, self._config.gate, has_live=self._releases.current() is not None
+        )
+        if not verdict.passed and not force:
+            return NightReport(None, False, verdict.reason, trial, skipped)
+        self._publish(release_id, (text, serving, ranker), trial)
+        self._releases.prune(self._config.keep_releases)
+        self._workshop.forget_unused()
+        return NightReport(release_id, True, verdict.reason, trial, skipped)
+
+    def _text(self) -> Done:
+        def work(folder: Path) -> dict[str, object]:
+            report = fit_text(
+                self._data,
+                self._plan.label_us,
+                self._config.recipe,
+                folder,
+                self._progress,
+                cache=self._workshop.root / "text_vectors.safetensors",
+            )
+            return asdict(report)
+
+        inputs = {**self._world, "until": self._plan.label_us, "config": self._settings("encoder")}
+        return self._workshop.step("text", inputs, work)
+
+    def _stages(
+        self, name: str, text: Done, until_us: int, ticks_until_us: int, warm: Done | None
+    ) -> Done:
+        recipe = self._config.recipe
+
+        def work(folder: Path) -> dict[str, object]:
+            fit_first_stages(
+                self._data,
+                until_us,
+                recipe,
+                folder,
+                text_vectors=np.load(text.folder / "text" / "vectors.npy"),
+                warm=warm.folder if warm else None,
+                ticks_us=daily_ticks(until_us, ticks_until_us),
+                progress=self._progress,
+            )
+            return {"until_us": until_us}
+
+        inputs = {
+            **self._world,
+            "text": text.digest,
+            "until": until_us,
+            "ticks_until": ticks_until_us,
+            "warm": warm.digest if warm else None,
+            "config": self._settings("covisitation", "collaborative", "sequence"),
+        }
+        return self._workshop.step(name, inputs, work)
+
+    def _ranker(self, text: Done, past: Done) -> Done:
+        window = (self._plan.label_us, self._plan.evaluation_us)
+
+        def work(folder: Path) -> dict[str, object]:
+            with self._assembled(text, past) as bundle:
+                try:
+                    report = fit_ranking(
+                        self._data, bundle, window, self._config.recipe, self._progress
+                    )
+                except DataError as error:
+                    self._progress.say(f"ranker: left out, {error}")
+                    return {"left_out": str(error)}
+                shutil.move(bundle / "ranker", folder / "ranker")
+            return asdict(report)
+
+        inputs = {"past": past.digest, "window": window, "config": self._settings()}
+        return self._workshop.step("ranker", inputs, work)
+
+    def _trial(self, text: Done, recent: Done, ranker: Done) -> TrialResult | None:
+        window = Window(self._plan.evaluation_us, self._as_of_us)
+        policy = self._config.recipe.policy
+        with self._assembled(text, recent, ranker) as folder:
+            bundle = Bundle.load(folder, threads=TRAINING_THREADS)
+            return run_trial(
+                bundle, self._data.log, window, policy, self._progress, live=self._live(window)
+            )
+
+    def _live_end_us(self) -> int | None:
+        current = self._releases.current()
+        return self._releases.manifest(current).data_end_us if current else None
+
+    def _live(self, window: Window) -> Int32Array | None:
+        """The live release's lists, unless it has already learned from the window."""
+        current, end_us = self._releases.current(), self._live_end_us()
+        if current is None or end_us is None or end_us > window.start_us:
+            return None
+        try:
+            self._releases.verify(current)
+            live = Bundle.load(self._releases.path(current), threads=TRAINING_THREADS)
+        except ReleaseError as error:
+            self._progress.say(f"the live release cannot be compared with: {error}")
+            return None
+        return live_lists(
+            live,
+            self._events,
+            self._data.event_types,
+            window,
+            user_ids=self._data.log.user_ids,
+            item_ids=self._data.items["item_id"].to_list(),
+            policy=self._config.recipe.policy,
+            progress=self._progress,
+        )
+
+    @contextmanager
+    def _assembled(self, *parts: Done) -> Iterator[Path]:
+        """A bundle folder made of links to the parts; gone afterwards."""
+        folder = Path(tempfile.mkdtemp(prefix=".bundle-", dir=self._workshop.root))
+        try:
+            self._assemble(folder, parts)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _assemble(self, folder: Path, parts: tuple[Done, ...]) -> None:
+        write_catalogue(self._data, folder)
+        for part in parts:
+            link_tree(part.folder, folder)
+        (folder / REPORT).unlink(missing_ok=True)
+
+    def _release_id(self, parts: tuple[Done, ...]) -> str:
+        day = datetime.fromtimestamp(self._as_of_us / 1e6, tz=UTC).strftime("%Y-%m-%d")
+        return f"{day}-{digest_of([part.digest for part in parts])[:10]}"
+
+    def _publish(self, release_id: str, parts: tuple[Done, ...], trial: TrialResult | None) -> None:
+        draft = self._releases.draft(release_id)
+        shutil.rmtree(draft)
+        draft.mkdir()
+        self._assemble(draft, parts)
+        self._probe(draft, release_id)
+        log = self._data.log
+        self._releases.publish(
+            draft,
+            Manifest(
+                release_id=release_id,
+                created_at_us=self._now_us,
+                data_start_us=int(log.time_us.min()) if len(log) else self._as_of_us,
+                data_end_us=self._as_of_us,
+                catalogue_change=self._change,
+                feature_views_hash=views_hash(),
+                event_types=self._data.event_types,
+                steps={part.folder.name.split("-")[0]: part.digest for part in parts},
+                metrics=_flat(trial),
+                configs={"recipe": asdict(self._config.recipe) | {"policy": None}},
+                policy=self._config.recipe.policy.model_dump(),
+                versions={name: version(name) for name in VERSIONED},
+            ),
+        )
+
+    def _probe(self, folder: Path, release_id: str) -> None:
+        """A release that cannot answer a stranger must not be offered to servers."""
+        recommender = Recommender.load(folder, release_id=release_id)
+        ask = Ask(request_id="probe", now_us=self._now_us, k=10)
+        if not recommender.recommend(ask).item_ids and recommender.catalog.n_available:
+            raise ReleaseError(f"{release_id} answers a stranger with nothing: look at its steps")
+
+    def _settings(self, *trainers: str) -> object:
+        """The named trainers' configurations, or the whole recipe, as JSON values."""
+        recipe = asdict(self._config.recipe) | {"policy": self._config.recipe.policy.model_dump()}
+        return {name: recipe[name] for name in trainers} if trainers else recipe
+
+
+def _flat(trial: TrialResult | None) -> dict[str, float]:
+    if trial is None:
+        return {}
+    named = {f"{who}.{m}": v for who, found in trial.metrics.items() for m, v in found.items()}
+    return {**named, "candidate_recall": trial.candidate_recall, "users": float(trial.users)}
