@@ -1,4 +1,12 @@
-"""The night: import shutil
+"""The night: from the day's events to one published release, or to nothing at all.
+
+    ingest → text → past → ranker → recent → trial → serving → gate → publish → prune
+
+`past` are the first stages as they were before the ranker's label window, `recent` before the
+evaluation window, `serving` with everything. Each is warm-started from the one before.
+"""
+
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
