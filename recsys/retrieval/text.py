@@ -40,10 +40,12 @@ def _textual(values: Iterable[object]) -> Iterable[str]:
 
 
 def _distinct(labels: Iterable[str]) -> list[str]:
-    """First spelling of each label; a brand is often both a tag and an attribute."""
-    return list({label.casefold(): label for label in reversed(list(labels)) if label}.values())[
-        ::-1
-    ]
+    """The first spelling of each label; a brand is often both a tag and an attribute."""
+    spellings: dict[str, str] = {}
+    for label in labels:
+        if label:
+            spellings.setdefault(label.casefold(), label)
+    return list(spellings.values())
 
 
 def _clean(text: str) -> str:

@@ -30,9 +30,9 @@ class Whitening:
     ) -> "Whitening":
         """Centre, rotate to the leading components, divide component i by std_i^power.
 
-        Mean and covariance are shrunk as if PRIOR_ROWS isotropic rows around the origin had been
-        seen as well: with thousands of rows that changes nothing, with a handful it keeps the map
-        finite, and the width is min(n_components, d) whatever the number of rows.
+        The covariance is shrunk as if PRIOR_ROWS isotropic rows had been seen as well, the mean
+        by one row at the origin: with thousands of rows that changes nothing, with a handful it
+        keeps the map finite, and the width is min(n_components, d) whatever the number of rows.
         """
         if vectors.ndim != 2 or not np.isfinite(vectors).all():
             raise DataError(
@@ -41,7 +41,7 @@ class Whitening:
             )
         rows = vectors.astype(np.float64)
         n, d = rows.shape
-        mean = rows.sum(axis=0) / (n + PRIOR_ROWS)
+        mean = rows.sum(axis=0) / (n + 1)
         variances, axes = np.linalg.eigh(_shrunk_covariance(rows))
         leading = np.argsort(-variances, kind="stable")[: min(n_components, d)]
         scale = np.maximum(variances[leading], variances.max() * 1e-6) ** (-power / 2)

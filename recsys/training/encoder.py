@@ -54,7 +54,7 @@ class EncoderReport:
     """Which encoder was shipped and why; recalls are those of next items at 10, whitened."""
 
     base: str
-    digest: str
+    digest: str  # of the shipped weights, tokenizer and length
     tuned: bool
     reason: str
     texts_encoded: int = 0
@@ -77,10 +77,24 @@ def fit_encoder(
 ) -> EncoderReport:
     """Writes the folder that `OnnxEncoder.load` and `encode_catalogue` read.
 
+    Equal seeds give equal encoders on the same machine with the same number of threads.
+    """
+    base, report = tune_encoder(texts, sequences, config, progress)
+    progress.say(f"encoder: {report.reason}; exporting to ONNX")
+    out.mkdir(parents=True, exist_ok=True)
+    probes = [texts[row] for row in np.linspace(0, len(texts) - 1, 32, dtype=int)] if texts else []
+    card, difference = export_encoder(base, out, probes)
+    return replace(report, onnx_difference=difference, digest=card.digest)
+
+
+def tune_encoder(
+    texts: Sequence[str], sequences: Sequenced, config: EncoderConfig, progress: Progress
+) -> tuple[BaseEncoder, EncoderReport]:
+    """The encoder to ship, and why.
+
     `texts[row]` is the text of `item_row` row; `sequences` hold positive events of the training
     window only. With too few of them, or where tuning does not help shoppers that it has not
-    seen, the base encoder is shipped and the report says so. Equal seeds give equal encoders on
-    the same machine with the same number of threads.
+    seen, this is the base encoder as it came.
     """
     if len(sequences.item_rows) and int(sequences.item_rows.max()) >= len(texts):
         raise DataError(
@@ -92,11 +106,7 @@ def fit_encoder(
     report = _tuned_or_frozen(base, texts, DistinctSequences.of(sequences), config, progress)
     if not report.tuned and report.steps:  # the top layers were changed in place
         base = BaseEncoder.load(config.base, max_tokens=config.max_tokens)
-    progress.say(f"encoder: {report.reason}; exporting to ONNX")
-    out.mkdir(parents=True, exist_ok=True)
-    probes = [texts[row] for row in np.linspace(0, len(texts) - 1, 32, dtype=int)] if texts else []
-    card, difference = export_encoder(base, out, probes)
-    return replace(report, onnx_difference=difference, digest=card.digest)
+    return base, report
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +177,8 @@ def _tune_and_compare(
 
     def recall(label: str) -> tuple[float, int]:
         vectors = cached_vectors(cut, cache, progress, f"encoder: {label} vectors")
+        if not np.isfinite(vectors).all():  # a learning rate far too high
+            return 0.0, 0
         return next_item_recall(Whitening.fit(vectors)(vectors), plan.validation, rows)
 
     before, questions = recall("frozen")

@@ -48,7 +48,8 @@ def export_encoder(
 
 def _write_onnx(network: nn.Module, path: Path) -> None:
     """Pooling and normalisation are inside the graph; batch and length are free."""
-    example = torch.ones((2, 8), dtype=torch.long)
+    ids = torch.ones((2, 8), dtype=torch.long)
+    mask = (torch.arange(8) < torch.tensor([[8], [5]])).long()  # an all-ones mask would be dropped
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -58,7 +59,7 @@ def _write_onnx(network: nn.Module, path: Path) -> None:
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network,
-                (example, example),
+                (ids, mask),
                 str(path),
                 input_names=["input_ids", "attention_mask"],
                 output_names=["vectors"],
