@@ -1,8 +1,16 @@
 """A storefront whose truth is known: what every shopper would do with every item, at any time."""
 
 from jobs.sample.sessions import DayOfEvents, Shown, simulate_day
-from jobs.sample.storefront import Storefront
+from jobs.sample.storefront import FIRST_DAY, Storefront
 from jobs.sample.world import Size
 from jobs.sample.writer import write_sample
 
-__all__ = ["DayOfEvents", "Shown", "Size", "Storefront", "simulate_day", "write_sample"]
+__all__ = [
+    "FIRST_DAY",
+    "DayOfEvents",
+    "Shown",
+    "Size",
+    "Storefront",
+    "simulate_day",
+    "write_sample",
+]

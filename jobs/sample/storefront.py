@@ -10,7 +10,6 @@ from features.arrays import Float32Array, Float64Array, Int64Array
 from features.errors import DataError
 from features.events import DEFAULT_EVENT_TYPES, US_PER_DAY
 from jobs.sample.world import (
-    SLATE_LENGTH,
     Catalogue,
     Shoppers,
     Size,
@@ -32,10 +31,6 @@ _CLICK = (-0.9, 0.9)  # given a view
 _SHARE = (-3.0, 0.8)  # given an open product page, as are the two below
 _CART = (-2.6, 0.9)
 _PURCHASE = (-1.0, 0.6)  # given the cart
-
-# People look at the first item always, at the eighth a third of the time (power law with
-# exponent 1/2, the mild end of what eye-tracking studies fit).
-EXAMINATION: Float64Array = (1.0 + np.arange(SLATE_LENGTH)) ** -0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +121,9 @@ class Storefront:
         """(k,) the logit behind every action."""
         user = np.array([self.shopper_row(shopper_id)])
         tastes = self.tastes(user, np.array([at_us]))
-        return self.utilities(tastes, user, self.item_rows(item_ids)[None])[0].astype(np.float64)
+        one_row = self.utilities(tastes, user, self.item_rows(item_ids)[None])
+        logits: Float64Array = one_row[0].astype(np.float64)
+        return logits
 
     def action_probabilities(
         self, shopper_id: str, item_ids: Sequence[str], at_us: int
@@ -152,7 +149,9 @@ class Storefront:
     ) -> Float64Array:
         """(k,) P(click) given that the shopper looks, or at these positions of a slate."""
         clicks = self.action_probabilities(shopper_id, item_ids, at_us)["click"]
-        return clicks if positions is None else clicks * examination(np.asarray(positions))
+        if positions is None:
+            return clicks
+        return np.multiply(clicks, examination(np.asarray(positions)))
 
     def expected_utility(
         self,
@@ -184,8 +183,9 @@ class Storefront:
 
 
 def examination(positions: npt.NDArray[np.integer]) -> Float64Array:
-    """P(the shopper looks at a position); positions count from 0 and may go on below the slate."""
-    return (1.0 + positions.astype(np.float64)) ** -0.5
+    """P(the shopper looks at a position), counted from 0: always the first, a third the eighth."""
+    chance: Float64Array = (1.0 + positions.astype(np.float64)) ** -0.5
+    return chance
 
 
 def conditionals(utility: npt.NDArray[np.floating]) -> Conditionals:

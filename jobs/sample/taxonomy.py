@@ -16,6 +16,8 @@ class Category:
 
 @dataclass(frozen=True, slots=True)
 class Department:
+    """What a department sells and what its goods are made of."""
+
     materials: tuple[str, ...]
     categories: tuple[tuple[str, str, float, tuple[str, ...]], ...]  # name, noun, price, uses
 
@@ -117,13 +119,47 @@ STYLES: tuple[tuple[str, str], ...] = (
     ("Heritage", "Built to an old pattern and meant to be handed down."),
 )
 
-BRANDS: tuple[str, ...] = tuple(
-    """
-    Alderwick Brightmoor Calloway Dunmore Elmstead Fernhill Gladwyn Harrowgate Inverlea Juniper&Co
-    Kestrel Larkfield Marlowe Northbeck Oakhurst Pennington Quillon Ravenscar Silverbeck Thornbury
-    Umberline Valebrook Westerly Yarrow Zephyrine Amberlund Birchway Coppergate Driftmark Eastling
-    Foxglove Grayling Hollin Ironbridge Jasperfield Kindling Lumen Millrace Nightjar Orchard&Sons
-    """.split()
+BRANDS: tuple[str, ...] = (
+    "Alderwick",
+    "Brightmoor",
+    "Calloway",
+    "Dunmore",
+    "Elmstead",
+    "Fernhill",
+    "Gladwyn",
+    "Harrowgate",
+    "Inverlea",
+    "Juniper&Co",
+    "Kestrel",
+    "Larkfield",
+    "Marlowe",
+    "Northbeck",
+    "Oakhurst",
+    "Pennington",
+    "Quillon",
+    "Ravenscar",
+    "Silverbeck",
+    "Thornbury",
+    "Umberline",
+    "Valebrook",
+    "Westerly",
+    "Yarrow",
+    "Zephyrine",
+    "Amberlund",
+    "Birchway",
+    "Coppergate",
+    "Driftmark",
+    "Eastling",
+    "Foxglove",
+    "Grayling",
+    "Hollin",
+    "Ironbridge",
+    "Jasperfield",
+    "Kindling",
+    "Lumen",
+    "Millrace",
+    "Nightjar",
+    "Orchard&Sons",
 )
 
 COLOURS: tuple[str, ...] = (
@@ -150,9 +186,37 @@ PRICE_BANDS: tuple[tuple[str, str, float], ...] = (
     ("a considered purchase that lasts", "premium", 1.9),
 )
 
-MODELS: tuple[str, ...] = tuple(
-    "Arden Beacon Cinder Dale Ember Fable Grove Haven Isla Jetty Kepler Lark Moss Noble Onyx "
-    "Pilot Quay Ridge Sable Tarn Union Verse Willow Yonder Zinnia Alto Bramble Cove Delta Echo".split()
+MODELS: tuple[str, ...] = (
+    "Arden",
+    "Beacon",
+    "Cinder",
+    "Dale",
+    "Ember",
+    "Fable",
+    "Grove",
+    "Haven",
+    "Isla",
+    "Jetty",
+    "Kepler",
+    "Lark",
+    "Moss",
+    "Noble",
+    "Onyx",
+    "Pilot",
+    "Quay",
+    "Ridge",
+    "Sable",
+    "Tarn",
+    "Union",
+    "Verse",
+    "Willow",
+    "Yonder",
+    "Zinnia",
+    "Alto",
+    "Bramble",
+    "Cove",
+    "Delta",
+    "Echo",
 )
 
 TITLE_TEMPLATES: tuple[str, ...] = (

@@ -1,4 +1,4 @@
-"""Who shops and what is on the shelves: every trait of the sample storefront, drawn from one seed."""
+"""Who shops and what is on the shelves: every trait of the shop, drawn from one seed."""
 
 from dataclasses import dataclass
 
@@ -177,7 +177,8 @@ def draw_shoppers(rng: np.random.Generator, traits: Traits, size: Size) -> Shopp
 
 def unit_rows(matrix: npt.NDArray[np.floating]) -> Float32Array:
     norms = np.sqrt(np.einsum("...d,...d->...", matrix, matrix))
-    return (matrix / np.maximum(norms, 1e-12)[..., None]).astype(np.float32)
+    unit: Float32Array = (matrix / np.maximum(norms, 1e-12)[..., None]).astype(np.float32)
+    return unit
 
 
 def _tastes(rng: np.random.Generator, traits: Traits, n: int) -> Float32Array:
@@ -203,9 +204,11 @@ def _arrivals(rng: np.random.Generator, size: Size, n: int, first_day: int) -> I
 
 
 def _directions(rng: np.random.Generator, n: int) -> Float32Array:
-    return (rng.standard_normal((n, LATENT_DIM)) / np.sqrt(LATENT_DIM)).astype(np.float32)
+    drawn = rng.standard_normal((n, LATENT_DIM), dtype=np.float32)
+    return drawn / np.float32(np.sqrt(LATENT_DIM))
 
 
 def _zipf(n: int, exponent: float) -> Float64Array:
-    weights = np.arange(1, n + 1) ** -exponent
-    return weights / weights.sum()
+    weights = np.arange(1.0, n + 1) ** -exponent
+    shares: Float64Array = weights / weights.sum()
+    return shares

@@ -1,0 +1,102 @@
+"""The night's commands; the only place in this room that reads the clock or the environment."""
+
+import sys
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from features.errors import RecsysError
+from features.event_checks import TimeUnit
+from features.store import Store
+from jobs.console import Terminal
+from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
+from jobs.importing.summary import show_reports, worst_share
+from jobs.sample import FIRST_DAY, Size, Storefront, write_sample
+from recsys.settings import read_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def commands() -> None:
+    """Import data, run the night, measure."""
+
+
+@app.command("import")
+def import_data(
+    path: Annotated[Path, typer.Argument(help="A file or folder")],
+    kind: Annotated[Kind, typer.Option(help="What it holds")] = "auto",
+    columns: Annotated[
+        list[str] | None, typer.Option("--map", help="column=field; may be repeated")
+    ] = None,
+    max_reject_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Exit with 1 above this share of refused rows")
+    ] = 0.01,
+    time_unit: Annotated[TimeUnit | None, typer.Option(help="Of times that are numbers")] = None,
+    event_type: Annotated[str, typer.Option(help="For events that do not name one")] = "view",
+) -> None:
+    """Bring items, events and slates into the store."""
+    settings, terminal = read_settings(), Terminal()
+    options = ImportOptions(kind, ColumnMap.parse(columns or []), time_unit, event_type)
+    with Store.open(settings.database_url) as store:
+        importer = Importer(
+            store=store,
+            rejects_dir=settings.rejects_dir,
+            event_types=settings.event_types(),
+            now_us=_now_us(),
+        )
+        reports = importer.import_path(path, options, terminal)
+    show_reports(terminal, reports)
+    if worst_share(reports) > max_reject_share:
+        terminal.say(
+            f"More than {max_reject_share:.1%} of the rows of a table were refused. The accepted "
+            "rows are stored; correct the others and import again."
+        )
+        raise typer.Exit(1)
+
+
+@app.command()
+def sample(
+    out: Annotated[Path, typer.Argument(help="An empty folder, or an earlier sample")],
+    events: Annotated[int, typer.Option(min=1, help="About how many")] = 50_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    days: Annotated[int, typer.Option(min=1)] = 30,
+    end: Annotated[
+        str, typer.Option(help="Day after the last, YYYY-MM-DD or 'today'; empty: a fixed day")
+    ] = "",
+) -> None:
+    """Write a storefront with known truth: items, events and slates, ready for `import`."""
+    terminal = Terminal()
+    first_day = _day_number(end) - days if end else FIRST_DAY
+    storefront = Storefront(seed, Size.for_events(events, n_days=days), first_day=first_day)
+    written = write_sample(storefront, out, terminal)
+    size = storefront.size
+    terminal.say(
+        f"{written:,} events of {size.n_users:,} shoppers on {size.n_items:,} items in {out}"
+    )
+
+
+def main() -> None:
+    """Turn this system's own errors into one line and exit code 2; others keep their traceback."""
+    try:
+        app()
+    except RecsysError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        sys.exit(2)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1_000
+
+
+def _day_number(text: str) -> int:
+    today = datetime.now(UTC).date()
+    day = today if text == "today" else date.fromisoformat(text)
+    return (day - date(1970, 1, 1)) // timedelta(days=1)
+
+
+if __name__ == "__main__":
+    main()
