@@ -1,0 +1,209 @@
+"""The published benchmark: protocol "sequences", everything trained from scratch, all items ranked.
+
+A user's last item is the test target and the one before it the validation target. *Strict*: nothing
+is fitted on a validation or test item; the history fed at test time includes the validation item.
+*Refit* may also learn from validation items, as a night would. Ordered items are laid on a clock,
+one day apart, so that the cuts in time of the night are exactly leave-one-out here.
+"""
+
+import resource
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import orjson
+import polars as pl
+
+from features.events import US_PER_DAY, EventType
+from features.interactions import Interactions
+from recsys.bundle import Bundle
+from recsys.evaluation.bootstrap import bootstrap
+from recsys.evaluation.metrics import judge, ndcg, recall
+from recsys.evaluation.offline import RankedLists, ranked_lists
+from recsys.progress import Progress
+from recsys.training.queries import window_queries
+from recsys.training.recipe import (
+    RecipeConfig,
+    TrainingData,
+    fit_first_stages,
+    fit_ranking,
+    fit_text,
+    known_to,
+    write_catalogue,
+)
+
+EVENT_TYPES = (EventType("view", 1.0),)
+CUTS = {"R@5": (recall, 5), "N@5": (ndcg, 5), "R@10": (recall, 10), "N@10": (ndcg, 10)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchmarkReport:
+    """One run; `ranker` and every source hold R@5, N@5, R@10 and N@10."""
+
+    dataset: str
+    protocol: str
+    seed: int
+    users: int
+    items: int
+    ranker: dict[str, float]
+    intervals: dict[str, tuple[float, float]]  # 95 %, bootstrap over users
+    sources: dict[str, dict[str, float]]
+    candidate_recall: float
+    seconds: dict[str, float]
+    peak_rss_mb: float
+
+
+class _Watch:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        start = perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + perf_counter() - start
+
+
+def run_benchmark(
+    items: pl.DataFrame,
+    sequences: pl.DataFrame,
+    *,
+    dataset: str,
+    config: RecipeConfig,
+    seed: int,
+    refit: bool,
+    progress: Progress,
+) -> BenchmarkReport:
+    """`items` are ITEM_SCHEMA rows, `sequences` (user_id, position, item_id) in order."""
+    data = TrainingData(items, _on_a_clock(items, sequences), EVENT_TYPES)
+    test_us = int(data.log.time_us.max())
+    known_until = test_us if refit else test_us - US_PER_DAY
+    watch = _Watch()
+    with _temporary() as work:
+        bundle = _fit(data, known_until, _seeded(config, seed), work, watch, progress)
+        with watch.step("answers"):
+            past = window_queries(
+                data.log,
+                test_us,
+                test_us + 1,
+                per_user=1,
+                max_labels=1,
+                rng=np.random.default_rng(seed),
+            )
+            past = known_to(bundle.factors, past, data.log.user_ids)
+            lists = ranked_lists(bundle, past, config.policy, progress)
+    return _report(lists, data, dataset, refit, seed, watch.seconds)
+
+
+def _on_a_clock(items: pl.DataFrame, sequences: pl.DataFrame) -> Interactions:
+    """Everybody's last item on the same day, the one before it a day earlier."""
+    from_end = pl.col("position").rank("ordinal", descending=True).over("user_id") - 1
+    events = sequences.select(
+        "user_id",
+        "item_id",
+        event_type=pl.lit("view"),
+        event_time_us=(20_000 - from_end.cast(pl.Int64)) * US_PER_DAY,
+        event_id=pl.col("position").cast(pl.String),
+        session_id=pl.lit(None, pl.String),
+    )
+    return Interactions.build(events, items["item_id"].to_list(), EVENT_TYPES)
+
+
+def _fit(
+    data: TrainingData,
+    known_until: int,
+    config: RecipeConfig,
+    work: Path,
+    watch: _Watch,
+    progress: Progress,
+) -> Bundle:
+    """First stages without the labels → ranker → first stages with them; half-open cuts."""
+    label_us = known_until - US_PER_DAY
+    past, final = work / "past", work / "final"
+    write_catalogue(data, past)
+    with watch.step("encoder"):
+        fit_text(data, label_us, config, past, progress)
+    text = np.load(past / "text" / "vectors.npy")
+
+    def stages(folder: Path, until_us: int, warm: Path | None) -> None:
+        fit_first_stages(
+            data,
+            until_us,
+            config,
+            folder,
+            text_vectors=text,
+            warm=warm,
+            ticks_us=[until_us],
+            progress=progress,
+        )
+
+    with watch.step("first stages"):
+        stages(past, label_us, None)
+    with watch.step("ranker"):
+        fit_ranking(data, past, (label_us, known_until), config, progress)
+    with watch.step("first stages again"):
+        stages(final, known_until, past)
+    for part in ("items.parquet", "recommender.json", "encoder", "text", "ranker"):
+        shutil.move(past / part, final / part)
+    return Bundle.load(final, threads=2)
+
+
+def _seeded(config: RecipeConfig, seed: int) -> RecipeConfig:
+    return replace(
+        config,
+        seed=seed,
+        encoder=replace(config.encoder, seed=seed),
+        collaborative=replace(config.collaborative, seed=seed),
+        sequence=replace(config.sequence, seed=seed),
+        ranker=replace(config.ranker, seed=seed),
+    )
+
+
+def _report(
+    lists: RankedLists,
+    data: TrainingData,
+    dataset: str,
+    refit: bool,
+    seed: int,
+    seconds: dict[str, float],
+) -> BenchmarkReport:
+    judged = {name: judge(ranked, lists.relevant) for name, ranked in lists.by_name.items()}
+    scores = {
+        name: {cut: float(metric(found, k).mean()) for cut, (metric, k) in CUTS.items()}
+        for name, found in judged.items()
+    }
+    intervals = {}
+    for cut, (metric, k) in CUTS.items():
+        interval = bootstrap(metric(judged["ranker"], k), seed=seed)
+        intervals[cut] = (interval.low, interval.high)
+    users = len(judged["ranker"])
+    return BenchmarkReport(
+        dataset=dataset,
+        protocol="sequences refit" if refit else "sequences strict",
+        seed=seed,
+        users=users,
+        items=len(data.items),
+        ranker=scores.pop("ranker"),
+        intervals=intervals,
+        sources=scores,
+        candidate_recall=float(lists.proposed.sum() / users),
+        seconds={**seconds, "total": sum(seconds.values())},
+        peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    )
+
+
+@contextmanager
+def _temporary() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
+        yield Path(folder)
+
+
+def write_report(report: BenchmarkReport, path: Path) -> None:
+    path.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
