@@ -1,0 +1,154 @@
+"""What a storefront gets back. These models document the answers; orjson writes them.
+
+A test reads real answers back through these models, so that the documentation stays true.
+"""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Shape(BaseModel):
+    """An answer: exactly these fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class RecommendedItem(Shape):
+    """One position of a slate."""
+
+    item_id: str
+    score: float = Field(description="utility; comparable within one answer only")
+    reasons: list[str] = Field(description="words a shopper may read")
+    explanation: dict[str, Any] | None = Field(
+        default=None, description="numbers, when explain is true"
+    )
+
+
+class ExperimentArm(Shape):
+    """Which variant of which experiment answered."""
+
+    experiment: str
+    variant: str
+
+
+class SlateAnswer(Shape):
+    """What to show, position 0 first."""
+
+    request_id: str = Field(description="send it with the events this slate leads to")
+    items: list[RecommendedItem]
+    release_id: str
+    experiments: list[ExperimentArm]
+    degraded: list[str] = Field(description="parts that failed; the answer came without them")
+    missing_ids: list[str] = Field(description="context items this release does not know")
+    removed: dict[str, int] | None = Field(
+        default=None, description="when explain is true: why candidates were dropped → how many"
+    )
+
+
+class SimilarItem(Shape):
+    """One neighbour."""
+
+    item_id: str
+    score: float = Field(description="similarity to the item asked about")
+
+
+class SimilarAnswer(Shape):
+    """Neighbours, best first."""
+
+    request_id: str
+    items: list[SimilarItem]
+    release_id: str
+
+
+class Verdict(Shape):
+    """What became of one event."""
+
+    index: int = Field(description="position in the batch, from 0")
+    event_id: str | None
+    verdict: Literal["accepted", "duplicate", "rejected"]
+    reason: str | None = None
+
+
+class EventsAnswer(Shape):
+    """What became of a batch; accepted events are on disk."""
+
+    request_id: str
+    accepted: int
+    duplicate: int
+    rejected: int
+    verdicts: list[Verdict] = Field(description="one for each event, in order")
+    missing_ids: list[str] = Field(
+        description="accepted events' items that the release does not know yet"
+    )
+
+
+class Item(Shape):
+    """An item as it is stored."""
+
+    request_id: str
+    item_id: str
+    title: str
+    description: str
+    tags: list[str]
+    attributes: dict[str, Any]
+    available: bool
+    published_at: str | None
+
+
+class ItemStored(Shape):
+    """An item that was written."""
+
+    request_id: str
+    item_id: str
+    changed: bool = Field(description="false: the store already held exactly this")
+    retrievable: bool = Field(description="false: stored, but not among what is recommended")
+
+
+class ItemDeleted(Shape):
+    """An item that is gone."""
+
+    request_id: str
+    item_id: str
+    deleted: bool
+
+
+class Alive(Shape):
+    """The process answers."""
+
+    status: Literal["alive"]
+    request_id: str
+
+
+class RefusedRelease(Shape):
+    """A release that was found unfit to serve."""
+
+    release_id: str
+    reason: str
+
+
+class Ready(Shape):
+    """The server can recommend."""
+
+    status: Literal["ready"]
+    request_id: str
+    release_id: str
+    release_age_s: float
+    items: int = Field(description="that can be recommended")
+    refused: list[RefusedRelease]
+    slates: dict[str, int] = Field(description="waiting, written, dropped, lost")
+
+
+class ErrorDetail(Shape):
+    """A stable code, and a message that says what to do."""
+
+    code: str
+    message: str
+    details: Any = None
+
+
+class ErrorAnswer(Shape):
+    """Every answer that is not a success."""
+
+    error: ErrorDetail
+    request_id: str

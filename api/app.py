@@ -1,0 +1,77 @@
+"""The application: which endpoints there are, and what is open while it runs."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from api import errors, events, health, items, recommend
+from api.day import Day, every
+from api.edge import Edge
+from api.event_log import EventLog
+from api.live import LiveRelease, Load
+from api.logs import line
+from api.openapi import describe
+from api.slate_log import SlateLog
+from features.store import Store
+from recsys.recommender import Recommender
+from recsys.releases import Releases
+from recsys.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = """Recommendations for a storefront, learned every night, true to the last event.
+
+Every answer carries `X-Request-ID`. Every error is
+`{"error": {"code", "message", "details"}, "request_id"}`.
+"""
+
+
+def create_app(settings: Settings, *, load: Load | None = None) -> FastAPI:
+    """Nothing is opened before the application starts; `load` reads a release's folder."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _open_day(settings, load or _load) as day:
+            app.state.day = day
+            yield
+
+    app = FastAPI(
+        title="Storefront recommender",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    for room in (recommend, items, events, health):  # `similar` before the items' open-ended path
+        app.include_router(room.router)
+    app.add_middleware(Edge)
+    errors.install(app)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # the documented way
+    return app
+
+
+def _load(folder: Path, release_id: str) -> Recommender:
+    return Recommender.load(folder, release_id=release_id)
+
+
+@contextlib.asynccontextmanager
+async def _open_day(settings: Settings, load: Load) -> AsyncIterator[Day]:
+    with Store.open(settings.database_url) as store:
+        live = LiveRelease(store, Releases(settings.releases_dir), load)
+        day = Day(store, settings.event_types(), live, EventLog(store), SlateLog(store))
+        watches = [
+            asyncio.create_task(every(settings.poll_interval_s, step))
+            for step in (live.look, live.follow)
+        ]
+        log.info(line("open", store=store.counts(), releases=settings.releases_dir))
+        try:
+            yield day
+        finally:  # requests have been answered by now; what they left behind is written
+            for watch in watches:
+                watch.cancel()
+            await asyncio.gather(*watches, return_exceptions=True)
+            await asyncio.to_thread(day.slates.close)

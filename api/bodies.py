@@ -1,0 +1,230 @@
+"""What a storefront may send: shapes, limits and examples in one place."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    ValidationError,
+    WrapValidator,
+)
+from pydantic_core import ErrorDetails
+
+from api.errors import problem
+from features.events import MAX_ID_LENGTH
+from recsys.policy import Policy
+from recsys.types import ItemFilter
+
+MAX_K = 100
+MAX_EVENTS = 1_000
+MAX_CONTEXT_ITEMS = 50
+MAX_EXCLUDED_ITEMS = 1_000
+
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def _checked_id(text: str) -> str:
+    """The rule of features.checks.id_rules, for ids that do not come in tables."""
+    if not text.strip():
+        raise ValueError(f"it is empty, expected 1 to {MAX_ID_LENGTH} characters")
+    if _CONTROL_CHARACTER.search(text):
+        raise ValueError("it contains a control character")
+    return text
+
+
+Id = Annotated[
+    str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH), AfterValidator(_checked_id)
+]
+Placement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+AttributeValue = str | bool | int | FiniteFloat
+
+
+class Body(BaseModel):
+    """Unknown fields and wrong JSON types are refused: a typing error must not pass in silence."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class FilterBody(Body):
+    """Only items that meet every condition."""
+
+    tags_any: tuple[str, ...] = ()
+    tags_all: tuple[str, ...] = ()
+    tags_none: tuple[str, ...] = ()
+    attributes: dict[str, tuple[AttributeValue, ...]] = Field(
+        default={}, description="attribute → the values it may have"
+    )
+    price_min: float | None = Field(default=None, ge=0)
+    price_max: float | None = Field(default=None, ge=0)
+
+    def to_filter(self) -> ItemFilter:
+        return ItemFilter(
+            tags_any=self.tags_any,
+            tags_all=self.tags_all,
+            tags_none=self.tags_none,
+            attributes=tuple(self.attributes.items()),
+            price_min=self.price_min,
+            price_max=self.price_max,
+        )
+
+
+class PolicyBody(Body):
+    """The knobs of one request that a caller may turn; the rest is the operator's."""
+
+    diversity: float | None = Field(default=None, ge=0, le=1, description="0: by score alone")
+    exploration: float | None = Field(
+        default=None, ge=0, lt=1, description="chance that a position tries a less certain item"
+    )
+
+    def applied_to(self, policy: Policy) -> Policy:
+        return policy.model_copy(update=self.model_dump(exclude_none=True))
+
+
+class ShopperBody(Body):
+    """Who asks. With neither id the shopper is a stranger, and still gets an answer."""
+
+    user_id: Id | None = None
+    session_id: Id | None = None
+    placement: Placement = Field(default="home", description="where on the site the slate is shown")
+    k: int = Field(default=10, ge=1, le=MAX_K)
+    exclude_item_ids: tuple[Id, ...] = Field(default=(), max_length=MAX_EXCLUDED_ITEMS)
+    filter: FilterBody | None = None
+    explain: bool = False
+    policy: PolicyBody = PolicyBody()
+
+
+class RecommendBody(ShopperBody):
+    """Who asks, where, and what may be shown."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"user_id": "u-17", "k": 5},
+                {
+                    "session_id": "s-93",
+                    "placement": "product_page",
+                    "context_item_ids": ["lamp-4"],
+                    "filter": {"tags_any": ["lighting"], "price_max": 80},
+                    "explain": True,
+                },
+            ]
+        }
+    )
+
+    context_item_ids: tuple[Id, ...] = Field(
+        default=(), max_length=MAX_CONTEXT_ITEMS, description="items the shopper is looking at"
+    )
+
+
+class SearchBody(ShopperBody):
+    """Words to match, and for whom."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"query": "warm light for reading", "user_id": "u-17"}]}
+    )
+
+    query: Annotated[str, StringConstraints(max_length=1_000, pattern=r"\S")]
+    placement: Placement = "search"
+
+
+class EventRow(Body):
+    """One thing a shopper did: JSON types only, the rest is for features.event_checks."""
+
+    event_id: str = Field(description="the storefront's own; a repeated id counts once")
+    user_id: str | None = None
+    session_id: str | None = None
+    item_id: str
+    event_type: str
+    event_time: str | None = Field(
+        default=None,
+        description="ISO-8601 with a zone; without it, the server's time",
+        json_schema_extra={"format": "date-time"},
+    )
+    request_id: str | None = Field(default=None, description="of the slate the item was shown in")
+    value: float | None = None
+
+
+class Malformed(BaseModel):
+    """A row that is not an event; the rest of its batch goes on."""
+
+    event_id: str | None
+    reason: str
+
+
+def _or_malformed(row: Any, read: Any) -> EventRow | Malformed:  # noqa: ANN401  any JSON at all
+    try:
+        event: EventRow = read(row)
+    except ValidationError as error:
+        found = row.get("event_id") if isinstance(row, dict) else None
+        event_id = found[:MAX_ID_LENGTH] if isinstance(found, str) else None
+        return Malformed(event_id=event_id, reason=reason(error.errors(include_url=False)[0]))
+    return event
+
+
+def reason(error: ErrorDetails) -> str:
+    """`field: what pydantic found`, without its prefix for our own messages."""
+    field = ".".join(map(str, error["loc"])) or "row"
+    return f"{field}: {problem(error['msg'])}"
+
+
+class EventsBody(Body):
+    """A batch; a row that is not an event does not spoil the others."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "events": [
+                        {
+                            "event_id": "e-1",
+                            "user_id": "u-17",
+                            "item_id": "lamp-4",
+                            "event_type": "click",
+                            "event_time": "2026-11-23T10:00:00Z",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+
+    events: list[Annotated[EventRow, WrapValidator(_or_malformed)]] = Field(
+        min_length=1, max_length=MAX_EVENTS
+    )
+
+    @property
+    def rows(self) -> list[EventRow | Malformed]:
+        return [*self.events]
+
+
+class ItemBody(Body):
+    """What the shop says about an item; its text is what a new item is found by."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "title": "Brass reading lamp",
+                    "description": "Warm light, dimmable, for the bedside.",
+                    "tags": ["lighting", "bedroom"],
+                    "attributes": {"price": 59.0, "brand": "Lumo"},
+                }
+            ]
+        }
+    )
+
+    title: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    attributes: dict[str, AttributeValue | tuple[AttributeValue, ...] | None] = {}
+    available: bool = True
+    published_at: str | None = Field(
+        default=None,
+        description="ISO-8601 with a zone; when it was first sold",
+        json_schema_extra={"format": "date-time"},
+    )

@@ -1,0 +1,64 @@
+"""What one server process holds while it is up, and how an endpoint reaches it."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import orjson
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import Response
+
+from api.event_log import EventLog
+from api.live import LiveRelease
+from api.logs import line
+from api.slate_log import SlateLog
+from features.events import EventType
+from features.store import Store
+
+log = logging.getLogger(__name__)
+
+B = TypeVar("B", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """Opened by the application's lifespan, closed by it in the reverse order."""
+
+    store: Store
+    event_types: tuple[EventType, ...]  # those the storefront declares today, not the release's
+    live: LiveRelease
+    events: EventLog
+    slates: SlateLog
+
+
+def day(request: Request) -> Day:
+    found = request.app.state.day
+    assert isinstance(found, Day)  # the lifespan sets it before the first request
+    return found
+
+
+def request_id(request: Request) -> str:
+    return str(request.state.request_id)
+
+
+async def read(request: Request, model: type[B]) -> B:
+    """The body as `model`; raises what api.errors answers with 422 or 413."""
+    return model.model_validate_json(await request.body())
+
+
+def answered(content: dict[str, object], headers: dict[str, str] | None = None) -> Response:
+    body = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, headers=headers, media_type="application/json")
+
+
+async def every(interval_s: float, step: Callable[[], Awaitable[None]]) -> None:
+    """Repeat `step` until cancelled."""
+    while True:
+        try:
+            await step()
+        except Exception as error:  # noqa: BLE001  a watch that ends with one failed look is no watch
+            log.error(line("watch_failed", cause=repr(error)))
+        await asyncio.sleep(interval_s)

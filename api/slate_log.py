@@ -1,0 +1,92 @@
+"""Slates are written down behind the shopper's back: no answer ever waits for the disk."""
+
+import logging
+import queue
+import threading
+import time
+
+from api.errors import STORE_ERRORS
+from api.logs import line
+from features.slates import SlateRecord
+from features.store import Store
+
+log = logging.getLogger(__name__)
+
+CAPACITY = 10_000  # 20 s at 500 requests/s; about 300 MB of slates of 10 items, far less usually
+BATCH = 500  # slates a commit
+GATHER_S = 0.05  # one commit each 50 ms costs nothing, and a crash loses no more than that
+RETRY_AFTER_S = (0.1, 0.5, 2.0, 5.0)  # a locked store frees itself in seconds; a full disk does not
+
+
+class SlateLog:
+    """A bounded queue in front of `Store.append_slates`, emptied by one thread."""
+
+    def __init__(self, store: Store, *, capacity: int = CAPACITY) -> None:
+        self.written = 0
+        self.dropped = 0  # the queue was full
+        self.lost = 0  # the store refused, again and again
+        self._store = store
+        self._queue: queue.Queue[SlateRecord | None] = queue.Queue(capacity)
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._write_until_closed, name="slate-log")
+        self._thread.start()
+
+    def offer(self, slate: SlateRecord) -> bool:
+        """Never blocks; False, counted and logged if the queue is full."""
+        try:
+            self._queue.put_nowait(slate)
+        except queue.Full:
+            self.dropped += 1
+            if self.dropped.bit_count() == 1:  # the 1st, 2nd, 4th, 8th …: a flood is not logged
+                log.error(line("slates_dropped", total=self.dropped, waiting=self._queue.qsize()))
+            return False
+        return True
+
+    def counts(self) -> dict[str, int]:
+        return {
+            "waiting": self._queue.qsize(),
+            "written": self.written,
+            "dropped": self.dropped,
+            "lost": self.lost,
+        }
+
+    def close(self) -> None:
+        """Return when everything offered before is in the store, or is counted as lost."""
+        self._closing.set()
+        self._queue.put(None)
+        self._thread.join()
+        log.info(line("slate_log_closed", **self.counts()))
+
+    def _write_until_closed(self) -> None:
+        while (first := self._queue.get()) is not None:
+            self._closing.wait(GATHER_S)
+            batch, closed = self._gather(first)
+            self._write(batch)
+            if closed:
+                return
+
+    def _gather(self, first: SlateRecord) -> tuple[list[SlateRecord], bool]:
+        batch = [first]
+        while len(batch) < BATCH:
+            try:
+                slate = self._queue.get_nowait()
+            except queue.Empty:
+                break
+            if slate is None:
+                return batch, True
+            batch.append(slate)
+        return batch, False
+
+    def _write(self, batch: list[SlateRecord]) -> None:
+        for wait_s in (*RETRY_AFTER_S, None):
+            try:
+                self._store.append_slates(batch)
+            except STORE_ERRORS as error:
+                log.error(line("slates_not_written", n=len(batch), cause=repr(error), again=wait_s))
+                if wait_s is None:
+                    self.lost += len(batch)
+                else:
+                    time.sleep(wait_s)
+            else:
+                self.written += len(batch)
+                return
