@@ -7,7 +7,6 @@ one day apart, so that the cuts in time of the night are exactly leave-one-out h
 """
 
 import resource
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,15 +26,7 @@ from recsys.evaluation.metrics import judge, ndcg, recall
 from recsys.evaluation.offline import RankedLists, ranked_lists
 from recsys.progress import Progress
 from recsys.training.queries import window_queries
-from recsys.training.recipe import (
-    RecipeConfig,
-    TrainingData,
-    fit_first_stages,
-    fit_ranking,
-    fit_text,
-    known_to,
-    write_catalogue,
-)
+from recsys.training.recipe import RecipeConfig, TrainingData, fit_bundle, known_to
 
 EVENT_TYPES = (EventType("view", 1.0),)
 CUTS = {"R@5": (recall, 5), "N@5": (ndcg, 5), "R@10": (recall, 10), "N@10": (ndcg, 10)}
@@ -87,7 +78,9 @@ def run_benchmark(
     known_until = test_us if refit else test_us - US_PER_DAY
     watch = _Watch()
     with _temporary() as work:
-        bundle = _fit(data, known_until, _seeded(config, seed), work, watch, progress)
+        window = (known_until - US_PER_DAY, known_until)
+        fit_bundle(data, window, _seeded(config, seed), work, progress, timed=watch.step)
+        bundle = Bundle.load(work, threads=2)
         with watch.step("answers"):
             past = window_queries(
                 data.log,
@@ -114,45 +107,6 @@ def _on_a_clock(items: pl.DataFrame, sequences: pl.DataFrame) -> Interactions:
         session_id=pl.lit(None, pl.String),
     )
     return Interactions.build(events, items["item_id"].to_list(), EVENT_TYPES)
-
-
-def _fit(
-    data: TrainingData,
-    known_until: int,
-    config: RecipeConfig,
-    work: Path,
-    watch: _Watch,
-    progress: Progress,
-) -> Bundle:
-    """First stages without the labels → ranker → first stages with them; half-open cuts."""
-    label_us = known_until - US_PER_DAY
-    past, final = work / "past", work / "final"
-    write_catalogue(data, past)
-    with watch.step("encoder"):
-        fit_text(data, label_us, config, past, progress)
-    text = np.load(past / "text" / "vectors.npy")
-
-    def stages(folder: Path, until_us: int, warm: Path | None) -> None:
-        fit_first_stages(
-            data,
-            until_us,
-            config,
-            folder,
-            text_vectors=text,
-            warm=warm,
-            ticks_us=[until_us],
-            progress=progress,
-        )
-
-    with watch.step("first stages"):
-        stages(past, label_us, None)
-    with watch.step("ranker"):
-        fit_ranking(data, past, (label_us, known_until), config, progress)
-    with watch.step("first stages again"):
-        stages(final, known_until, past)
-    for part in ("items.parquet", "recommender.json", "encoder", "text", "ranker"):
-        shutil.move(past / part, final / part)
-    return Bundle.load(final, threads=2)
 
 
 def _seeded(config: RecipeConfig, seed: int) -> RecipeConfig:

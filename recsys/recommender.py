@@ -183,12 +183,15 @@ class Recommender:
             types[0], times[0] = history[:, 1], history[:, 2]
         return Queries(
             now_us=np.array([ask.now_us], np.int64),
-            user_rows=np.array([self.bundle.factors.user_row(ask.user_id)], np.int32),
+            user_rows=np.array([self._user_row(ask)], np.int32),
             history_rows=padded,
             history_types=types,
             history_time_us=times,
             allowed=self.catalog.allowed(ask.filter),
         )
+
+    def _user_row(self, ask: Ask) -> int:
+        return -1 if ask.user_id is None else self.bundle.factors.user_row(ask.user_id)
 
     def _eligible(
         self, ask: Ask, queries: Queries, candidates: Candidates

@@ -56,7 +56,8 @@ class Retrieved:
 class CandidateSource(Protocol):
     """Answers each query with items and its own score for them."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def candidates(self, queries: Queries, n: int) -> Retrieved: ...
 

@@ -37,7 +37,7 @@ class Ranker:
 
     def logits(self, standardised: Float32Array) -> Float32Array:
         """(n, n_actions) of standardised rows."""
-        hidden: Float32Array = standardised
+        hidden = standardised
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             hidden = np.asarray(np.maximum(hidden @ weight + bias, 0), np.float32)
         return np.asarray(hidden @ self.weights[-1] + self.biases[-1], np.float32)
@@ -61,8 +61,9 @@ class Ranker:
         x = self.standardise(features)
         gradient = np.zeros_like(x)
         for step in range(steps):
-            gradient += self._gradient(x * ((step + 0.5) / steps), action_weights)
-        share = x * gradient / steps
+            at = np.asarray(x * ((step + 0.5) / steps), np.float32)
+            gradient += self._gradient(at, action_weights)
+        share = np.asarray(x * gradient / steps, np.float32)
         groups: dict[str, Float32Array] = {}
         for column, view in enumerate(FEATURE_VIEWS):
             if view.group in groups:

@@ -26,7 +26,7 @@ def taste_weights(queries: Queries, type_weights: Float32Array) -> Float32Array:
     decay = STEP_DECAY ** np.arange(length)[::-1].astype(np.float32)
     weights = decay * type_weights[queries.history_types] * (queries.history_rows >= 0)
     total = np.abs(weights).sum(axis=1, keepdims=True)
-    return (weights / np.maximum(total, 1e-9)).astype(np.float32)
+    return np.asarray(weights / np.maximum(total, 1e-9), np.float32)
 
 
 def taste_vectors(
@@ -125,7 +125,8 @@ class CoVisited:
             [weights[slot] * s for slot, (_, s) in zip(slots, lists, strict=True)]
         )
         unique, inverse = np.unique(rows, return_inverse=True)
-        return unique, np.bincount(inverse, scores, len(unique))
+        summed = np.bincount(inverse, scores, len(unique))
+        return unique.astype(np.int32), summed.astype(np.float64)
 
 
 @dataclass(slots=True)

@@ -5,7 +5,9 @@ fitted on what lies before the label window, the rows are built and the ranker i
 the first stages are fitted again, warm, on everything.
 """
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,6 +70,49 @@ class TrainingData:
             for kind, occurs in zip(self.event_types, seen, strict=True)
             if occurs and kind.is_positive
         )
+
+
+def fit_bundle(
+    data: TrainingData,
+    window: tuple[int, int],
+    config: RecipeConfig,
+    folder: Path,
+    progress: Progress,
+    *,
+    timed: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+) -> None:
+    """A complete bundle in one go: the ranker's labels lie in the window [start, end).
+
+    Nothing from `end` on is learned. `timed` is entered with the name of each step.
+    """
+    label_us, until_us = window
+    past = folder / ".past"
+    write_catalogue(data, past)
+    with timed("encoder"):
+        fit_text(data, label_us, config, past, progress)
+    vectors = np.load(past / "text" / "vectors.npy")
+
+    def stages(out: Path, end_us: int, ticks_us: list[int], warm: Path | None) -> None:
+        fit_first_stages(
+            data,
+            end_us,
+            config,
+            out,
+            text_vectors=vectors,
+            warm=warm,
+            ticks_us=ticks_us,
+            progress=progress,
+        )
+
+    with timed("first stages"):
+        stages(past, label_us, daily_ticks(label_us, until_us), None)
+    with timed("ranker"):
+        fit_ranking(data, past, window, config, progress)
+    with timed("first stages again"):
+        stages(folder, until_us, daily_ticks(until_us, until_us + 1), past)
+    for part in ("items.parquet", "recommender.json", "encoder", "text", "ranker"):
+        shutil.move(past / part, folder / part)
+    shutil.rmtree(past)
 
 
 def write_catalogue(data: TrainingData, folder: Path) -> None:
