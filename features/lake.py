@@ -98,7 +98,7 @@ class Lake:
                 if kept.is_empty():
                     part.unlink()
                 else:
-                    _write_durably(kept, part)
+                    _write_whole(kept, part)
         return removed
 
     def _close(
@@ -127,6 +127,7 @@ class Lake:
             rows = frame.with_columns(day).sort("day", "seq")
             rows.write_parquet(spool / f"{number:06}.parquet", row_group_size=50_000)
         rows_written, days = self._write_days(table, spool)
+        os.sync()  # one call for thousands of files; only then may the cursor move
         store.set_cursor(done, last_seq)
         shutil.rmtree(spool)
         return ClosedDays(rows_written, days, last_seq)
@@ -144,7 +145,7 @@ class Lake:
             for part in rows.sort("day", "seq").partition_by("day", maintain_order=True):
                 name = f"part-{part['seq'][0]:012}-{part['seq'][-1]:012}.parquet"
                 folder = self.root / table / f"day={_day_name(part['day'][0])}"
-                _write_durably(part.drop("day"), folder / name)
+                _write_whole(part.drop("day"), folder / name)
         return int(sizes["len"].sum()), tuple(_day_name(day) for day in sizes["day"])
 
     def _drop_unfinished(self, table: str, seq: int, target: int) -> None:
@@ -199,16 +200,12 @@ def _day_name(day: int) -> str:
     return date.fromordinal(min(max(day + epoch, 1), date.max.toordinal())).isoformat()
 
 
-def _write_durably(frame: pl.DataFrame, path: Path) -> None:
-    """The file appears whole or not at all, and stays after a power cut."""
+def _write_whole(frame: pl.DataFrame, path: Path) -> None:
+    """The file appears whole or not at all; after a power cut only once the disk was synced."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     frame.write_parquet(unfinished, compression="zstd")
-    with unfinished.open("rb") as written:
-        os.fsync(written.fileno())
+    if path.exists():  # what is replaced cannot be written again, so the new bytes come first
+        with unfinished.open("rb") as written:
+            os.fsync(written.fileno())
     unfinished.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -107,7 +107,7 @@ def test_a_killed_closing_repeats_cleanly(
     add(store, ("old", 0))
     lake.close_events(store)
     add(store, *((f"e{day}", day) for day in range(3)))
-    write, written = lake_module._write_durably, 0
+    write, written = lake_module._write_whole, 0
 
     def write_until_killed(frame: pl.DataFrame, path: Path) -> None:
         nonlocal written
@@ -123,7 +123,7 @@ def test_a_killed_closing_repeats_cleanly(
         Store.set_cursor(store, name, value)
 
     with monkeypatch.context() as patch:
-        patch.setattr(lake_module, "_write_durably", write_until_killed)
+        patch.setattr(lake_module, "_write_whole", write_until_killed)
         patch.setattr(store, "set_cursor", set_no_cursor)
         for folder in ("day=2023-11-15", "day=2023-11-16", "day=2023-11-17"):
             (lake.root / "events" / folder).mkdir(exist_ok=True)
