@@ -162,3 +162,20 @@ def _check_price(price: object) -> None:
     is_number = isinstance(price, int | float) and not isinstance(price, bool)
     if not is_number or not math.isfinite(price) or price < 0:  # type: ignore[operator,arg-type]
         raise ValueError(f"price is {price!r}, expected a finite number from 0 up")
+
+
+def with_unlisted_items(items: pl.DataFrame, item_ids: pl.Series) -> pl.DataFrame:
+    """ITEM_SCHEMA rows by item_id: the items, and bare ones for ids that only events name."""
+    bare = (
+        pl.DataFrame({"item_id": item_ids.unique()})
+        .join(items, on="item_id", how="anti")
+        .with_columns(
+            title=pl.lit(""),
+            description=pl.lit(""),
+            tags=pl.lit([], pl.List(pl.String)),
+            attributes=pl.lit("{}"),
+            available=pl.lit(value=True),
+            published_at_us=pl.lit(None, pl.Int64),
+        )
+    )
+    return pl.concat([items, bare.select(ITEM_SCHEMA)]).sort("item_id")

@@ -8,13 +8,18 @@ from typing import Annotated
 
 import typer
 
-from features.errors import RecsysError
+from features.errors import RecsysError, ReleaseError
 from features.event_checks import TimeUnit
 from features.store import Store
+from jobs.benchmark import read_items, read_sequences, run_benchmark
 from jobs.console import Terminal
+from jobs.evaluate import evaluate_folds, stored_data
 from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
 from jobs.importing.summary import show_reports, worst_share
+from jobs.nightly import Places, night_config, night_lock, run_night
+from jobs.reports import show_benchmark, show_night, show_releases, show_trials, write_json
 from jobs.sample import FIRST_DAY, Size, Storefront, write_sample
+from recsys.releases import Releases
 from recsys.settings import read_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -77,6 +82,91 @@ def sample(
     terminal.say(
         f"{written:,} events of {size.n_users:,} shoppers on {size.n_items:,} items in {out}"
     )
+
+
+@app.command()
+def night(
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish even if the gate would refuse")
+    ] = False,
+) -> None:
+    """Learn from everything up to now and publish one release."""
+    settings, terminal = read_settings(), Terminal()
+    with Store.open(settings.database_url) as store, night_lock(settings.work_dir):
+        report = run_night(
+            store,
+            Places(settings.lake_dir, settings.releases_dir, settings.work_dir),
+            settings.event_types(),
+            night_config(settings),
+            now_us=_now_us(),
+            progress=terminal,
+            force=force,
+        )
+    show_night(terminal, report)
+    if report.release_id is None:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    folds: Annotated[int, typer.Option(min=1, help="Windows, one before the other")] = 1,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here")] = None,
+) -> None:
+    """Protocol "time": train on the past, rank the whole catalogue for the days after it."""
+    settings, terminal = read_settings(), Terminal()
+    with Store.open(settings.database_url) as store:
+        data = stored_data(store, settings.event_types())
+    trials = evaluate_folds(data, folds, night_config(settings).recipe, terminal)
+    show_trials(terminal, trials)
+    if json_out is not None:
+        write_json(trials, json_out)
+
+
+@app.command()
+def benchmark(
+    items: Annotated[Path, typer.Option(help="JSONL, CSV or Parquet, gz too")],
+    sequences: Annotated[Path, typer.Option(help="user_id, position, item_id")],
+    json_out: Annotated[Path, typer.Option("--json", help="Write the figures here")],
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Learn from validation items too, as a night would")
+    ] = False,
+) -> None:
+    """Protocol "sequences": everything from scratch with the shipped defaults, full ranking."""
+    settings, terminal = read_settings(), Terminal()
+    report = run_benchmark(
+        read_items(items),
+        read_sequences(sequences),
+        dataset=items.resolve().parent.name,
+        config=night_config(settings).recipe,
+        seed=seed,
+        refit=refit,
+        progress=terminal,
+    )
+    show_benchmark(terminal, report)
+    write_json(report, json_out)
+
+
+@app.command()
+def releases() -> None:
+    """List the releases, newest first."""
+    shelf = Releases(read_settings().releases_dir)
+    show_releases(Terminal(), shelf)
+
+
+@app.command()
+def rollback(
+    release_id: Annotated[
+        str | None, typer.Argument(help="Empty: the release before the live one")
+    ] = None,
+) -> None:
+    """Make an older release live again; servers follow within a poll interval."""
+    shelf = Releases(read_settings().releases_dir)
+    target = release_id or shelf.previous()
+    if target is None:
+        raise ReleaseError("there is no release before the live one: name one of `releases`")
+    shelf.activate(target)
+    Terminal().say(f"{target} is live")
 
 
 def main() -> None:

@@ -15,11 +15,15 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import orjson
 import polars as pl
 
+from features.errors import DataError
 from features.events import US_PER_DAY, EventType
 from features.interactions import Interactions
+from features.items import check_items, with_unlisted_items
+from jobs.importing.columns import PROBLEM, ColumnMap, item_columns
+from jobs.importing.readers import read_batches
+from jobs.importing.sequences import sequence_fields
 from recsys.bundle import Bundle
 from recsys.evaluation.bootstrap import bootstrap
 from recsys.evaluation.metrics import judge, ndcg, recall
@@ -73,6 +77,7 @@ def run_benchmark(
     progress: Progress,
 ) -> BenchmarkReport:
     """`items` are ITEM_SCHEMA rows, `sequences` (user_id, position, item_id) in order."""
+    items = with_unlisted_items(items, sequences["item_id"])
     data = TrainingData(items, _on_a_clock(items, sequences), EVENT_TYPES)
     test_us = int(data.log.time_us.max())
     known_until = test_us if refit else test_us - US_PER_DAY
@@ -103,7 +108,7 @@ def _on_a_clock(items: pl.DataFrame, sequences: pl.DataFrame) -> Interactions:
         "item_id",
         event_type=pl.lit("view"),
         event_time_us=(20_000 - from_end.cast(pl.Int64)) * US_PER_DAY,
-        event_id=pl.col("position").cast(pl.String),
+        event_id=pl.lit(""),
         session_id=pl.lit(None, pl.String),
     )
     return Interactions.build(events, items["item_id"].to_list(), EVENT_TYPES)
@@ -159,5 +164,28 @@ def _temporary() -> Iterator[Path]:
         yield Path(folder)
 
 
-def write_report(report: BenchmarkReport, path: Path) -> None:
-    path.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+def read_items(path: Path) -> pl.DataFrame:
+    """ITEM_SCHEMA rows; DataError where a row is no item: a benchmark must rank what others rank."""
+    parts = [
+        check_items(item_columns(batch.rows, ColumnMap({})).drop(PROBLEM, strict=False))
+        for batch in read_batches(path)
+    ]
+    rejected = pl.concat([part.rejected for part in parts])
+    if len(rejected):
+        raise DataError(
+            f"{len(rejected)} rows of {path} are no items, one because {rejected['reason'][0]}: "
+            "correct them"
+        )
+    return pl.concat([part.accepted for part in parts]).unique("item_id", keep="last")
+
+
+def read_sequences(path: Path) -> pl.DataFrame:
+    """Rows user_id, item_id, position."""
+    rows = pl.concat([sequence_fields(batch.rows, ColumnMap({})) for batch in read_batches(path)])
+    faults = rows.filter(pl.col(PROBLEM).is_not_null())
+    if len(faults):
+        raise DataError(
+            f"{len(faults)} rows of {path} have no usable position, one because "
+            f"{faults[PROBLEM][0]}: correct them"
+        )
+    return rows.select("user_id", "item_id", "position")

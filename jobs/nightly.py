@@ -6,6 +6,7 @@
 evaluation window, `serving` with everything. Each is warm-started from the one before.
 """
 
+import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from features.arrays import Int32Array
-from features.errors import DataError, ReleaseError
+from features.errors import ConfigError, DataError, ReleaseError
 from features.events import US_PER_DAY, EventType
 from features.interactions import Interactions
 from features.lake import Lake
@@ -31,6 +32,8 @@ from recsys.evaluation.trial import TrialResult, Window, live_lists, run_trial
 from recsys.progress import Progress
 from recsys.recommender import Recommender
 from recsys.releases import Manifest, Releases
+from recsys.settings import Settings
+from recsys.training.encoder import EncoderConfig
 from recsys.training.recipe import (
     RecipeConfig,
     TrainingData,
@@ -60,13 +63,30 @@ class NightConfig:
     keep_releases: int = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Places:
     """Where the night reads and writes."""
 
     lake: Path
     releases: Path
     work: Path
+
+
+def night_config(settings: Settings) -> NightConfig:
+    recipe = RecipeConfig(encoder=EncoderConfig(base=settings.encoder))
+    return NightConfig(recipe=recipe, keep_releases=settings.keep_releases)
+
+
+@contextmanager
+def night_lock(work: Path) -> Iterator[None]:
+    """One night at a time; the lock goes with the process that holds it, however it ends."""
+    work.mkdir(parents=True, exist_ok=True)
+    with (work / "night.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"another night is running in {work}: wait for it to end") from None
+        yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ import polars as pl
 from features.errors import DataError, NotReady
 from features.events import DEFAULT_EVENT_TYPES, US_PER_DAY, EventType, RecentEvents
 from features.interactions import Interactions
-from features.items import ITEM_SCHEMA, check_items
+from features.items import check_items, with_unlisted_items
 from recsys.policy import Policy
 from recsys.progress import Progress, Silent
 from recsys.recommender import Recommender
@@ -232,16 +232,7 @@ def _all_items(events: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
             f"{len(checked.rejected)} item rows cannot be used, row {first['row']} because "
             f"{first['reason']}: correct or drop them"
         )
-    nameless = events.select("item_id").unique().join(checked.accepted, on="item_id", how="anti")
-    bare = nameless.with_columns(
-        title=pl.lit(""),
-        description=pl.lit(""),
-        tags=pl.lit([], pl.List(pl.String)),
-        attributes=pl.lit("{}"),
-        available=pl.lit(value=True),
-        published_at_us=pl.lit(None, pl.Int64),
-    )
-    return pl.concat([checked.accepted, bare.select(ITEM_SCHEMA)]).sort("item_id")
+    return with_unlisted_items(checked.accepted, events["item_id"])
 
 
 def _end_us(history: pl.DataFrame) -> int:

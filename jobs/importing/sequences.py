@@ -26,12 +26,12 @@ def sequence_converter(
     last = pl.DataFrame(schema={"user_id": pl.String, "last": pl.Int64})
     for path in files:
         for batch in read_batches(path):
-            found = _fields(batch.rows, columns)
+            found = sequence_fields(batch.rows, columns)
             seen = found.select("user_id", last="position")
             last = pl.concat([last, seen]).group_by("user_id").agg(pl.col("last").max())
 
     def convert(rows: pl.DataFrame) -> pl.DataFrame:
-        found = _fields(rows, columns)
+        found = sequence_fields(rows, columns)
         kind = pl.col("event_type").fill_null(event_type)
         days_before_last = pl.col("last") - pl.col("position")
         return found.join(last, on="user_id", how="left", maintain_order="left").select(
@@ -49,7 +49,7 @@ def sequence_converter(
     return convert
 
 
-def _fields(rows: pl.DataFrame, columns: ColumnMap) -> pl.DataFrame:
+def sequence_fields(rows: pl.DataFrame, columns: ColumnMap) -> pl.DataFrame:
     found = columns.renamed(rows, FIELDS)
     for name in FIELDS:
         if name not in found.columns:

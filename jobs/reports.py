@@ -1,0 +1,79 @@
+"""What the night's commands show people, as tables, and leave for machines, as JSON."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+
+from jobs.benchmark import CUTS, BenchmarkReport
+from jobs.console import Terminal
+from jobs.nightly import NightReport
+from recsys.evaluation.trial import TrialResult
+from recsys.releases import Releases
+
+TRIAL_COLUMNS = ("recall@10", "ndcg@5", "ndcg@10", "hit_rate@10", "coverage@10")
+
+
+def show_night(terminal: Terminal, report: NightReport) -> None:
+    if report.trial is not None:
+        show_trials(terminal, [report.trial])
+    if report.skipped_steps:
+        terminal.say(f"Skipped, nothing new: {', '.join(report.skipped_steps)}")
+    if report.published:
+        terminal.say(f"Published {report.release_id}: {report.reason}")
+    elif report.release_id is not None:
+        terminal.say(f"{report.release_id} stays live: {report.reason}")
+    else:
+        terminal.say(f"Published nothing: {report.reason}")
+
+
+def show_trials(terminal: Terminal, trials: Sequence[TrialResult]) -> None:
+    for trial in trials:
+        title = f"{_day(trial.start_us)} to {_day(trial.end_us)}, {trial.users:,} shoppers"
+        rows = [
+            [name, *(found[column] for column in TRIAL_COLUMNS)]
+            for name, found in trial.metrics.items()
+        ]
+        terminal.table(title, ("who ranks", *TRIAL_COLUMNS), rows)
+        own = trial.intervals["ndcg@10"]
+        terminal.say(f"ranker nDCG@10 {own.mean:.4f} [{own.low:.4f}, {own.high:.4f}], 95 %")
+        for rival, difference in trial.against.items():
+            terminal.say(
+                f"  minus {rival}: {difference.mean:+.4f} "
+                f"[{difference.low:+.4f}, {difference.high:+.4f}]"
+            )
+        terminal.say(f"  relevant items that some source proposed: {trial.candidate_recall:.4f}")
+
+
+def show_benchmark(terminal: Terminal, report: BenchmarkReport) -> None:
+    rows = [
+        [name, *(scores[cut] for cut in CUTS)]
+        for name, scores in {"ranker": report.ranker, **report.sources}.items()
+    ]
+    title = f"{report.dataset}, {report.protocol}, seed {report.seed}, {report.users:,} users"
+    terminal.table(title, ("who ranks", *CUTS), rows)
+    low, high = report.intervals["R@10"]
+    terminal.say(f"ranker R@10 95 % interval over users: [{low:.4f}, {high:.4f}]")
+    terminal.say(f"targets that some source proposed: {report.candidate_recall:.4f}")
+    terminal.table("Seconds", ("step", "s"), [[k, v] for k, v in report.seconds.items()])
+    terminal.say(f"Peak memory {report.peak_rss_mb:,.0f} MB")
+
+
+def show_releases(terminal: Terminal, shelf: Releases) -> None:
+    current = shelf.current()
+    rows = []
+    for release_id in shelf.list():
+        manifest = shelf.manifest(release_id)
+        score = manifest.metrics.get("ranker.ndcg@10")
+        live = "live" if release_id == current else ""
+        rows.append([release_id, live, _day(manifest.data_end_us), score])
+    terminal.table("Releases", ("release", "", "data until", "nDCG@10"), rows)
+
+
+def write_json(value: object, path: Path) -> None:
+    path.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+
+def _day(time_us: int) -> str:
+    return datetime.fromtimestamp(time_us / 1e6, tz=UTC).strftime("%Y-%m-%d")
