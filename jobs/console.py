@@ -44,7 +44,7 @@ class Terminal:
                 bars.remove_task(task)
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False)
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Numbers stand to the right, with thousands apart."""

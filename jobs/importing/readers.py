@@ -37,7 +37,7 @@ class Malformed:
 
     number: int
     reason: str
-    raw: str
+    raw: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _read_csv(path: Path, block_bytes: int) -> Iterator[RawBatch]:
             # the g-th good row comes after every malformed row with fewer than g good rows before
             before = np.searchsorted(skipped - np.arange(len(skipped)) - 1, good, side="right")
             n_good += rows.height
-            yield RawBatch(rows, good + before + 1, malformed[n_told:])
+            yield _without_garbled(RawBatch(rows, good + before + 1, malformed[n_told:]))
             n_told = len(malformed)
         if n_told < len(malformed):
             empty = pl.DataFrame(schema=dict.fromkeys(header, pl.String))
@@ -163,6 +163,22 @@ def _decoded(rows: pl.DataFrame) -> pl.DataFrame:
             for column in rows
         )
     return text.select(pl.when(pl.all() != "").then(pl.all()))
+
+
+def _without_garbled(batch: RawBatch) -> RawBatch:
+    """Rows with a byte that is not UTF-8 are no rows."""
+    garbled = batch.rows.select(
+        pl.any_horizontal(pl.all().str.contains("\ufffd", literal=True).fill_null(value=False))
+    ).to_series()
+    if not garbled.any():
+        return batch
+    where = np.flatnonzero(garbled.to_numpy())
+    told = [
+        Malformed(int(batch.numbers[row]), "not UTF-8, expected UTF-8", raw)
+        for row, raw in zip(where, batch.rows.filter(garbled).to_dicts(), strict=True)
+    ]
+    kept = np.delete(batch.numbers, where)
+    return RawBatch(batch.rows.filter(~garbled), kept, [*batch.malformed, *told])
 
 
 def _read_jsonl(path: Path, block_bytes: int) -> Iterator[RawBatch]:
