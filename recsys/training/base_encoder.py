@@ -1,5 +1,6 @@
 """The encoder the night starts from: any Hugging Face encoder, the embedded MiniLM by default."""
 
+import functools
 import hashlib
 import importlib.util
 import json
@@ -156,10 +157,22 @@ def _pooling(location: str) -> Pooling:
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether bf16 is faster than fp32 here: 1.6 to 2 times with AVX512-BF16, slower without."""
+    """Whether bf16 is faster than fp32 here.
+
+    One core's matrix product, bf16 / fp32: Zen 4 196 / 87 GFLOP/s; Emerald Rapids with AMX hidden
+    by its hypervisor 79 / 150, although both announce AVX512-BF16.
+    """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    if torch.cpu._is_amx_tile_supported():
+        return True
+    return bool(torch.cpu._is_avx512_bf16_supported()) and not _is_intel()
+
+
+@functools.cache
+def _is_intel() -> bool:
+    cpu = Path("/proc/cpuinfo")
+    return cpu.is_file() and "GenuineIntel" in cpu.read_text("utf-8")
 
 
 def compute_device() -> torch.device:

@@ -238,5 +238,5 @@ def _schedule(n_steps: int) -> Callable[[int], float]:
 
 
 def precision(device: torch.device) -> AbstractContextManager[object]:
-    """bf16 where the processor has it; vectors then agree with fp32 at cosine .9999."""
+    """bf16 where that is faster; vectors then agree with fp32 at cosine .9999."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=computes_in_bfloat16(device))
