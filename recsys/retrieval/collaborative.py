@@ -1,0 +1,89 @@
+"""What similar shoppers took, on the request path: factors as plain arrays."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from features.arrays import Float32Array, Int32Array
+from features.errors import ReleaseError
+from recsys.retrieval.index import VectorIndex
+
+USERS_FILE, ITEMS_FILE, TAGS_FILE = "users.npy", "items.npy", "tags.npy"
+USER_IDS_FILE, TAG_NAMES_FILE = "user_ids.json", "tag_names.json"
+
+
+class FactorModel:
+    """Users and items in one space where the dot product is the score.
+
+    The last dimension carries the item's bias; every user has 1 there.
+    """
+
+    def __init__(
+        self,
+        user_ids: Sequence[str],
+        users: Float32Array,
+        index: VectorIndex,
+        tag_names: Sequence[str],
+        tags: Float32Array,
+    ) -> None:
+        self.index = index
+        self._row_of = {user_id: row for row, user_id in enumerate(user_ids)}
+        self._users = users  # (n_users, d)
+        self._tag_row_of = {name: row for row, name in enumerate(tag_names)}
+        self._tags = tags  # (n_tags, d)
+
+    @property
+    def n_users(self) -> int:
+        return len(self._users)
+
+    def user_row(self, user_id: str) -> int:
+        """-1 for a shopper without any positive event before the training."""
+        return self._row_of.get(user_id, -1)
+
+    def user_vectors(self, user_rows: Int32Array) -> Float32Array:
+        """(b,) → (b, d); zeros where the row is -1."""
+        vectors = np.zeros((len(user_rows), self._users.shape[1]), np.float32)
+        known = user_rows >= 0
+        vectors[known] = self._users[user_rows[known]]
+        return vectors
+
+    def item_vectors_from_tags(self, tags: Sequence[Sequence[str] | None]) -> Float32Array:
+        """(m, d): what its tags alone say of a new item; zeros where none of them is known."""
+        vectors = np.zeros((len(tags), self._tags.shape[1]), np.float32)
+        for item, names in enumerate(tags):
+            rows = [self._tag_row_of[name] for name in names or () if name in self._tag_row_of]
+            # + 1: in training the item's identity is one more feature of the average.
+            vectors[item] = self._tags[rows].sum(axis=0) / (1 + len(rows))
+        return vectors
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / USER_IDS_FILE).write_bytes(orjson.dumps(list(self._row_of)))
+        (folder / TAG_NAMES_FILE).write_bytes(orjson.dumps(list(self._tag_row_of)))
+        np.save(folder / USERS_FILE, self._users, allow_pickle=False)
+        np.save(folder / TAGS_FILE, self._tags, allow_pickle=False)
+        self.index.save(folder / ITEMS_FILE)
+
+    @classmethod
+    def load(cls, folder: Path) -> "FactorModel":
+        """Raises ReleaseError where a file is missing, damaged or does not fit the others."""
+        index = VectorIndex.load(folder / ITEMS_FILE)
+        try:
+            user_ids = orjson.loads((folder / USER_IDS_FILE).read_bytes())
+            tag_names = orjson.loads((folder / TAG_NAMES_FILE).read_bytes())
+            users = np.load(folder / USERS_FILE, mmap_mode="r", allow_pickle=False)
+            tags = np.load(folder / TAGS_FILE, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise ReleaseError(
+                f"{folder}: expected collaborative factors, found {error!r}. "
+                "Run the night again or activate an older release."
+            ) from error
+        expected = ((len(user_ids), index.dim), (len(tag_names), index.dim))
+        if (users.shape, tags.shape) != expected:
+            raise ReleaseError(
+                f"{folder}: expected users and tags of shapes {expected}, found {users.shape} and "
+                f"{tags.shape}. Run the night again or activate an older release."
+            )
+        return cls(user_ids, users, index, tag_names, tags)
