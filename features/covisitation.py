@@ -18,6 +18,7 @@ from features.interactions import Interactions
 Table: TypeAlias = nw.LazyFrame[Any]
 
 FIXED_POINT = 1 << 20
+WEIGHT_STEPS = 16  # event weights are kept to a sixteenth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,19 +59,25 @@ class Neighbours:
 
 
 def positions(interactions: Interactions) -> pl.DataFrame:
-    """Positive events numbered within each user, consecutive repeats of an item folded into one."""
+    """Positive events numbered within each user, in the columns `pair_weights` takes.
+
+    Consecutive events on one item (view, click, cart) are one step with the strongest weight.
+    """
     log = interactions.positive()
-    repeat = np.zeros(len(log), bool)
-    repeat[1:] = (log.user_rows[1:] == log.user_rows[:-1]) & (
-        log.item_rows[1:] == log.item_rows[:-1]
+    begins = np.ones(len(log), np.bool_)
+    begins[1:] = (log.user_rows[1:] != log.user_rows[:-1]) | (
+        log.item_rows[1:] != log.item_rows[:-1]
     )
-    log = log.where(~repeat)
+    strongest = (
+        np.maximum.reduceat(log.weights, np.flatnonzero(begins)) if len(log) else log.weights
+    )
+    log = log.where(begins)
     return pl.DataFrame(
         {
             "user_row": log.user_rows,
             "position": np.arange(len(log), dtype=np.int64) - log.indptr[log.user_rows],
             "item_row": log.item_rows,
-            "weight": np.round(log.weights * 16).astype(np.int64),
+            "weight": np.round(strongest * WEIGHT_STEPS).astype(np.int64),
         }
     )
 
@@ -122,7 +129,7 @@ def fit_covisitation(
     neighbour = pairs["neighbour_row"].to_numpy()
     score = (
         pairs["weight"].to_numpy()
-        / (16 * FIXED_POINT)
+        / (WEIGHT_STEPS * FIXED_POINT)
         / counts[neighbour] ** config.neighbour_power
         / counts[item] ** config.item_power
     )

@@ -1,5 +1,6 @@
 """The night's commands; the only place in this room that reads the clock or the environment."""
 
+import os
 import sys
 import time
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +14,7 @@ from features.event_checks import TimeUnit
 from features.store import Store
 from jobs.benchmark import read_items, read_sequences, run_benchmark
 from jobs.console import Terminal
+from jobs.demo import prepare_demo, what_to_try
 from jobs.evaluate import evaluate_folds, stored_data
 from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
 from jobs.importing.summary import show_reports, worst_share
@@ -145,6 +147,19 @@ def benchmark(
     )
     show_benchmark(terminal, report)
     write_json(report, json_out)
+
+
+@app.command()
+def demo() -> None:
+    """A sample shop, its import and one night in data/demo; then serve it until Ctrl-C."""
+    os.environ.setdefault("RECSYS_DATA_DIR", "data/demo")
+    settings, terminal = read_settings(), Terminal()
+    shop = prepare_demo(settings, _day_number("today"), now_us=_now_us(), terminal=terminal)
+    show_night(terminal, shop.night)
+    terminal.say("\nServing on http://127.0.0.1:8000 (documentation at /docs). In another shell:")
+    terminal.say(what_to_try(shop, "http://127.0.0.1:8000"))
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "api"])
 
 
 @app.command()

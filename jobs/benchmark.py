@@ -165,7 +165,7 @@ def _temporary() -> Iterator[Path]:
 
 
 def read_items(path: Path) -> pl.DataFrame:
-    """ITEM_SCHEMA rows; DataError where a row is no item: a benchmark must rank what others rank."""
+    """ITEM_SCHEMA rows; DataError where a row is no item: all must be ranked."""
     parts = [
         check_items(item_columns(batch.rows, ColumnMap({})).drop(PROBLEM, strict=False))
         for batch in read_batches(path)
