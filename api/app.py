@@ -62,7 +62,7 @@ def _load(folder: Path, release_id: str) -> Recommender:
 async def _open_day(settings: Settings, load: Load) -> AsyncIterator[Day]:
     with Store.open(settings.database_url) as store:
         live = LiveRelease(store, Releases(settings.releases_dir), load)
-        day = Day(store, settings.event_types(), live, EventLog(store), SlateLog(store))
+        day = Day(store, live, EventLog(store, settings.event_types()), SlateLog(store))
         watches = [
             asyncio.create_task(every(settings.poll_interval_s, step))
             for step in (live.look, live.follow)

@@ -15,7 +15,6 @@ from api.event_log import EventLog
 from api.live import LiveRelease
 from api.logs import line
 from api.slate_log import SlateLog
-from features.events import EventType
 from features.store import Store
 
 log = logging.getLogger(__name__)
@@ -28,7 +27,6 @@ class Day:
     """Opened by the application's lifespan, closed by it in the reverse order."""
 
     store: Store
-    event_types: tuple[EventType, ...]  # those the storefront declares today, not the release's
     live: LiveRelease
     events: EventLog
     slates: SlateLog

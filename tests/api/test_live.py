@@ -26,26 +26,25 @@ def _fake(client: Client) -> FakeRecommender:
 
 def test_releases_change_under_load_without_a_failed_request(shop: Shop, client: Client) -> None:
     stop = threading.Event()
+    seen: set[tuple[int, str]] = set()
 
-    def shop_on() -> set[tuple[int, str]]:
-        seen = set()
+    def shop_on() -> None:
         while not stop.is_set():
             answer = client.post("/v1/recommend", json={"k": 5})
             seen.add((answer.status_code, answer.json().get("release_id", "none")))
-        return seen
 
     with ThreadPoolExecutor(3) as pool:
         shoppers = [pool.submit(shop_on) for _ in range(3)]
         try:
-            for number in range(2, 6):
-                shop.publish(f"r{number}")
-                until(lambda n=number: client.serves(f"r{n}"))  # type: ignore[misc]
+            for release_id in ("r2", "r3", "r4"):
+                shop.publish(release_id)
+                until(lambda now=release_id: (200, now) in seen)  # type: ignore[misc]
         finally:
             stop.set()
-    seen = set().union(*(shopper.result() for shopper in shoppers))
+    for shopper in shoppers:
+        shopper.result()
     assert {status for status, _ in seen} == {200}
-    assert {"r1", "r5"} <= {release_id for _, release_id in seen}
-    assert client.day.live.n_swaps == 5
+    assert client.day.live.n_swaps == 4
 
 
 def test_rolling_back_is_moving_the_pointer(shop: Shop, client: Client) -> None:
