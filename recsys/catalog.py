@@ -86,7 +86,7 @@ class Catalog:
 
     def _write(self, rows: Int32Array, items: pl.DataFrame) -> None:
         for row, title, attributes, tags in zip(
-            rows, items["title"], items["attributes"], items["tags"], strict=True
+            rows, items["title"], items["attributes"], items["tags"].to_list(), strict=True
         ):
             self.titles[row] = title
             self._attributes[row] = attributes
