@@ -33,10 +33,11 @@ def find_parts(path: Path, options: ImportOptions) -> list[Part]:
         return movielens_parts(path)
     if options.kind == "open-bandit":
         return open_bandit_parts(path)
+    if options.kind == "auto" and path.is_dir():
+        return _folder(path, options)
+    options.columns.check(first_rows(_files(path)[0]).columns)
     if options.kind != "auto":
         return [_table(options.kind, path, options)]
-    if path.is_dir():
-        return _folder(path, options)
     return _file(path, options)
 
 
@@ -78,7 +79,6 @@ def _table(kind: str, path: Path, options: ImportOptions) -> Part:
     sample = first_rows(files[0])
     if kind == "slates":
         return Part(path.name, "slates", files, slate_columns)
-    options.columns.check(sample.columns) if options.kind != "auto" else None
     if kind == "items":
         _require({"item_id"}, sample, files[0], options, ITEM_FIELDS)
         return Part(path.name, "items", files, partial(item_columns, columns=options.columns))

@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import math
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from features.errors import DataError
 
 BLOCK_BYTES = 4 << 20  # about 100,000 events: large enough to be fast, small enough to forget
 PARQUET_ROWS = 100_000
+_QUOTED_NAME = re.compile(rb'"([^"\\]*)"\s*:')
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -183,11 +185,16 @@ def _without_garbled(batch: RawBatch) -> RawBatch:
 
 def _read_jsonl(path: Path, block_bytes: int) -> Iterator[RawBatch]:
     schema: dict[str, type[pl.DataType]] = {}
+    seen: set[bytes] = set()
     number = 1
     with _opened(path) as file:
         while lines := file.readlines(block_bytes):
-            schema = schema or _json_names(lines)
-            rows = _parsed(b"".join(lines), schema)
+            block = b"".join(lines)
+            # a column may start late in the file; only then is every line looked at
+            if unseen := set(_QUOTED_NAME.findall(block)) - seen:
+                schema |= _json_names(lines)
+                seen |= unseen
+            rows = _parsed(block, schema)
             if rows is not None and rows.height == len(lines):
                 yield RawBatch(rows, np.arange(number, number + len(lines)))
             else:
@@ -196,7 +203,6 @@ def _read_jsonl(path: Path, block_bytes: int) -> Iterator[RawBatch]:
 
 
 def _json_names(lines: list[bytes]) -> dict[str, type[pl.DataType]]:
-    """Every name in the first block; a column that starts later is not seen."""
     names: dict[str, type[pl.DataType]] = {}
     for line in lines:
         try:

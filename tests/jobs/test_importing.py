@@ -70,9 +70,10 @@ def test_a_mapping_to_an_unknown_field_or_from_a_missing_column_is_refused(tmp_p
     with pytest.raises(ConfigError, match="colour"):
         ColumnMap.parse(["x=colour"])
     path = write(tmp_path / "events.csv", EVENTS_CSV)
-    options = ImportOptions("events", ColumnMap.parse(["whom=user_id"]))
-    with pytest.raises(ConfigError, match="whom"):
-        import_into(tmp_path, path, options)
+    for kind in ("auto", "events"):
+        options = ImportOptions(kind, ColumnMap.parse(["whom=user_id"]))
+        with pytest.raises(ConfigError, match="whom"):
+            import_into(tmp_path, path, options)
 
 
 @pytest.mark.parametrize(

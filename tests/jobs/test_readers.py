@@ -80,6 +80,13 @@ def test_small_blocks_read_the_same_rows_as_one_block(tmp_path: Path) -> None:
     assert np.concatenate([b.numbers for b in batches]).tolist() == list(range(1, 1001))
 
 
+def test_a_json_column_that_starts_late_is_still_read(tmp_path: Path) -> None:
+    lines = ['{"a": {"nested": 1}}'] * 100 + ['{"a": 2, "late": "x"}']
+    path = write(tmp_path / "a.jsonl", "\n".join(lines))
+    last = list(read_batches(path, block_bytes=64))[-1]
+    assert last.rows.rows() == [("2", "x")]
+
+
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz", "a.parquet"])
 def test_a_file_cut_short_is_named_in_the_error(tmp_path: Path, name: str) -> None:
     whole = tmp_path / name
