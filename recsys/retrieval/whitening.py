@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from features.arrays import Float32Array, Float64Array
 from features.errors import DataError, ReleaseError
 
-PRIOR_ROWS = 32  # weight of "no direction is special"; see the shrinkage in `fit`
+PRIOR_ROWS = 32  # Beauty recall@10 fitted on 100 items: .0645 at 0, .0675 at 32, .0648 at 384
 
 
 @dataclass(frozen=True, slots=True)
