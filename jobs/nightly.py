@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import orjson
 
 from features.arrays import Int32Array
 from features.errors import ConfigError, DataError, ReleaseError
@@ -339,7 +340,7 @@ class Night:
                 event_types=self._data.event_types,
                 steps={part.folder.name.split("-")[0]: part.digest for part in parts},
                 metrics=_flat(trial),
-                configs={"recipe": asdict(self._config.recipe) | {"policy": None}},
+                configs={"recipe": orjson.loads(orjson.dumps(self._settings()))},
                 policy=self._config.recipe.policy.model_dump(),
                 versions={name: version(name) for name in VERSIONED},
             ),
