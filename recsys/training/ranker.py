@@ -164,7 +164,7 @@ def _train(
     network.load_state_dict(best_state)
     network.eval()
     n_rows = int(data._offsets[-1])
-    return RankerReport(len(data._offsets) - 1, n_rows, epochs, float(loss), float(best))
+    return RankerReport(len(data._offsets) - 1, n_rows, epochs, loss.item(), float(best))
 
 
 @torch.no_grad()
