@@ -9,21 +9,18 @@ from typing import Annotated
 
 import typer
 
-from features.errors import RecsysError, ReleaseError
+from features.errors import ConfigError, RecsysError, ReleaseError
 from features.event_checks import TimeUnit
 from features.store import Store
-from jobs.benchmark import read_items, read_sequences, run_benchmark
 from jobs.console import Terminal
-from jobs.demo import prepare_demo, what_to_try
-from jobs.evaluate import evaluate_folds, stored_data
 from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
 from jobs.importing.summary import show_reports, worst_share
-from jobs.nightly import Places, night_config, night_lock, run_night
-from jobs.reports import show_benchmark, show_night, show_releases, show_trials, write_json
 from jobs.sample import FIRST_DAY, Size, Storefront, write_sample
 from recsys.releases import Releases
 from recsys.settings import read_settings
 
+# Commands that train import what they need themselves: torch takes seconds to load, and importing
+# a file or rolling back should not wait for it.
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -93,6 +90,9 @@ def night(
     ] = False,
 ) -> None:
     """Learn from everything up to now and publish one release."""
+    from jobs.nightly import Places, night_config, night_lock, run_night
+    from jobs.reports import show_night
+
     settings, terminal = read_settings(), Terminal()
     with Store.open(settings.database_url) as store, night_lock(settings.work_dir):
         report = run_night(
@@ -115,6 +115,10 @@ def evaluate(
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here")] = None,
 ) -> None:
     """Protocol "time": train on the past, rank the whole catalogue for the days after it."""
+    from jobs.evaluate import evaluate_folds, stored_data
+    from jobs.nightly import night_config
+    from jobs.reports import show_trials, write_json
+
     settings, terminal = read_settings(), Terminal()
     with Store.open(settings.database_url) as store:
         data = stored_data(store, settings.event_types())
@@ -135,6 +139,10 @@ def benchmark(
     ] = False,
 ) -> None:
     """Protocol "sequences": everything from scratch with the shipped defaults, full ranking."""
+    from jobs.benchmark import read_items, read_sequences, run_benchmark
+    from jobs.nightly import night_config
+    from jobs.reports import show_benchmark, write_json
+
     settings, terminal = read_settings(), Terminal()
     report = run_benchmark(
         read_items(items),
@@ -152,6 +160,9 @@ def benchmark(
 @app.command()
 def demo() -> None:
     """A sample shop, its import and one night in data/demo; then serve it until Ctrl-C."""
+    from jobs.demo import prepare_demo, what_to_try
+    from jobs.reports import show_night
+
     os.environ.setdefault("RECSYS_DATA_DIR", "data/demo")
     settings, terminal = read_settings(), Terminal()
     shop = prepare_demo(settings, _day_number("today"), now_us=_now_us(), terminal=terminal)
@@ -165,6 +176,8 @@ def demo() -> None:
 @app.command()
 def releases() -> None:
     """List the releases, newest first."""
+    from jobs.reports import show_releases
+
     shelf = Releases(read_settings().releases_dir)
     show_releases(Terminal(), shelf)
 
@@ -198,8 +211,12 @@ def _now_us() -> int:
 
 
 def _day_number(text: str) -> int:
-    today = datetime.now(UTC).date()
-    day = today if text == "today" else date.fromisoformat(text)
+    try:
+        day = datetime.now(UTC).date() if text == "today" else date.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"found day {text!r}; expected YYYY-MM-DD or today; correct --end"
+        ) from error
     return (day - date(1970, 1, 1)) // timedelta(days=1)
 
 
