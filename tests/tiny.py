@@ -110,8 +110,9 @@ def tiny_events(*, first_day: int = 0, n_days: int = N_DAYS, seed: int = 0) -> p
     for day in range(first_day, first_day + n_days):
         for shopper in np.flatnonzero(rng.random(N_SHOPPERS) < 0.5):
             start = FIRST_DAY_US + day * US_PER_DAY + int(rng.integers(US_PER_DAY // 2))
-            for step in range(int(rng.integers(2, 6))):
-                rows.append(_event_row(rng, day, int(shopper), start + step * 40 * US_PER_SECOND))
+            steps = range(int(rng.integers(2, 6)))
+            times = (start + step * 40 * US_PER_SECOND for step in steps)
+            rows.extend(_event_row(rng, day, int(shopper), time) for time in times)
     numbered = [{**row, "event_id": f"e{first_day}-{n:06d}"} for n, row in enumerate(rows)]
     return pl.DataFrame(numbered, schema=EVENT_SCHEMA)
 
