@@ -33,7 +33,7 @@ class EncoderConfig:
     base: str | None = None  # a folder or a hub name; None is the embedded all-MiniLM-L6-v2
     max_tokens: int = 48  # twice the mean of a title with its tags
     tuned_layers: int = 2  # of 6; 0 ships the base as it is
-    max_texts: int = 20_000  # encoded while tuning; 80 to 90 s on 2 free cores
+    max_texts: int = 20_000  # encoded while tuning; 120 CPU-seconds at 27 tokens a text
     epochs: float = 3.0  # at most so many texts per item, which keeps small shops fast
     learning_rate: float = 1e-4
     temperature: float = 0.12  # where the frozen encoder's loss is lowest (.10 to .20)
