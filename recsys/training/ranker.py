@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
+from scipy.special import expit, logit
 from torch import Tensor, nn
 
-from features.arrays import Float32Array, Int64Array
+from features.arrays import BoolArray, Float32Array, Float64Array, Int64Array
 from features.errors import DataError
 from recsys.progress import Progress
 from recsys.ranking.ranker import CLIP, Ranker
@@ -192,24 +194,32 @@ def _exported(
 
 
 def _calibrate(ranker: Ranker, rows: RankingRows, queries: Int64Array) -> Float32Array:
-    """(2, n_actions) slope and intercept by Newton's method on held-out rows (Platt 1999).
+    """(2, n_actions) slope and intercept of sigmoid(slope · logit + intercept) on held-out rows.
 
-    The slope is kept positive so that calibration never reorders; labels are smoothed as in
-    Platt's paper so that an action without events still gets a finite answer.
+    Maximum likelihood with the smoothed labels of Platt 1999, so that an action without events
+    still gets a finite answer; the slope is kept positive, so calibration never reorders.
     """
     index = np.concatenate([np.arange(rows.offsets[q], rows.offsets[q + 1]) for q in queries])
     logits = ranker.logits(ranker.standardise(rows.features[index])).astype(np.float64)
-    out = []
-    for action in range(logits.shape[1]):
-        taken = rows.labels[index, action] > 0
-        target = np.where(taken, (taken.sum() + 1) / (taken.sum() + 2), 1 / ((~taken).sum() + 2))
-        x = np.column_stack([logits[:, action], np.ones(len(index))])
-        theta = np.array([1.0, np.log(target.mean() / (1 - target.mean())) - x[:, 0].mean()])
-        for _ in range(25):
-            chance = 1 / (1 + np.exp(-np.clip(x @ theta, -30, 30)))
-            spread = chance * (1 - chance)
-            hessian = (x * spread[:, None]).T @ x + 1e-6 * np.eye(2)
-            step = np.linalg.solve(hessian, x.T @ (chance - target))
-            theta -= np.clip(step, -2, 2)
-        out.append((max(theta[0], 1e-3), theta[1]))
-    return np.array(out, np.float32).T
+    fitted = [
+        _platt(logits[:, action], rows.labels[index, action] > 0)
+        for action in range(logits.shape[1])
+    ]
+    return np.array(fitted, np.float32).T
+
+
+def _platt(logits: Float64Array, taken: BoolArray) -> Float64Array:
+    n_taken, n_left = taken.sum(), (~taken).sum()
+    target = np.where(taken, (n_taken + 1) / (n_taken + 2), 1 / (n_left + 2))
+    spread = max(float(logits.std()), 1e-6)
+    x = (logits - logits.mean()) / spread
+
+    def loss(theta: Float64Array) -> tuple[float, Float64Array]:
+        z = theta[0] * x + theta[1]
+        error = expit(z) - target
+        value = (np.logaddexp(0, z) - target * z).mean()
+        return float(value), np.array([(error * x).mean(), error.mean()])
+
+    start = np.array([1.0, logit(target.mean())])
+    slope, intercept = minimize(loss, start, jac=True, bounds=[(1e-3, None), (None, None)]).x
+    return np.array([slope / spread, intercept - slope * logits.mean() / spread])
