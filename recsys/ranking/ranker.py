@@ -88,9 +88,11 @@ class Ranker:
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {"mean": self.mean, "scale": self.scale, "calibration": self.calibration}
         for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            arrays[f"weight_{layer}"] = np.ascontiguousarray(weight)
+            arrays[f"weight_{layer}"] = weight
             arrays[f"bias_{layer}"] = bias
-        save_file(arrays, folder / "ranker.safetensors")
+        # safetensors writes the buffer as it lies: a transposed view would come back scrambled
+        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        save_file(contiguous, folder / "ranker.safetensors")
         facts = {
             "actions": self.actions,
             "features": FEATURE_NAMES,
