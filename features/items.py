@@ -178,4 +178,4 @@ def with_unlisted_items(items: pl.DataFrame, item_ids: pl.Series) -> pl.DataFram
             published_at_us=pl.lit(None, pl.Int64),
         )
     )
-    return pl.concat([items, bare.select(ITEM_SCHEMA)]).sort("item_id")
+    return pl.concat([items, bare.select(*ITEM_SCHEMA)]).sort("item_id")

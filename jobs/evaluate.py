@@ -31,7 +31,7 @@ def stored_data(store: Store, event_types: Sequence[EventType]) -> TrainingData:
 def _all_events(store: Store) -> list[pl.DataFrame]:
     until = store.last_event_seq()
     batches = store.events_after(0, until_seq=until, batch_size=500_000)
-    return [batch.select(EVENT_SCHEMA) for batch in batches]
+    return [batch.select(*EVENT_SCHEMA) for batch in batches]
 
 
 def evaluate_folds(
