@@ -62,48 +62,67 @@ def window_queries(
 ) -> PastQueries:
     """For each user with positive events in [start, end): what came next, asked at their moment.
 
-    The first moment is the user's first event of the window; up to `per_user - 1` later ones are
-    drawn at random. The outcome is the next `max_labels` positive events within the window. `now`
-    is the moment's own time unless given.
+    The first moment is that of the user's first event of the window; up to `per_user - 1` later
+    ones are drawn at random. The query knows what is earlier than `now`, which is the moment's own
+    time unless given; the outcome is the next `max_labels` positive events within the window.
     """
     inside = np.flatnonzero((log.time_us >= start_us) & (log.time_us < end_us) & (log.weights > 0))
-    users = log.user_rows[inside]
-    is_first = np.r_[True, users[1:] != users[:-1]] if len(users) else np.empty(0, np.bool_)
-    order = np.lexsort((rng.random(len(inside)), ~is_first, users))
-    first_of_user = np.flatnonzero(np.r_[True, users[1:] != users[:-1]]) if len(users) else order
-    rank = np.arange(len(order)) - np.repeat(
-        first_of_user, np.diff(np.r_[first_of_user, len(order)])
-    )
-    moments = np.sort(inside[order][rank < per_user])
-    if len(moments) == 0:
-        moments = np.empty(0, np.int64)
-    position = np.searchsorted(inside, moments)
-    last = np.searchsorted(users, log.user_rows[moments], side="right")
+    moments = inside[_drawn_moments(log, inside, per_user, rng)]
+    users = log.user_rows[moments]
+    now = np.full(len(moments), now_us, np.int64) if now_us is not None else log.time_us[moments]
+    known = _first_since(log, users, now)
+    position = np.searchsorted(inside, known)
+    last = np.searchsorted(log.user_rows[inside], users, side="right")
     stop = np.minimum(position + max_labels, last)
     labels = inside[_ranges(position, stop)]
     return PastQueries(
-        queries=_histories(log, moments, log.time_us[moments] if now_us is None else now_us),
-        users=log.user_rows[moments],
+        queries=_histories(log, users, known, now),
+        users=users,
         label_indptr=_indptr(stop - position),
         label_rows=log.item_rows[labels],
         label_types=log.types[labels],
-        seen_indptr=_indptr(moments - log.indptr[log.user_rows[moments]]),
-        seen_rows=log.item_rows[_ranges(log.indptr[log.user_rows[moments]], moments)],
+        seen_indptr=_indptr(known - log.indptr[users]),
+        seen_rows=log.item_rows[_ranges(log.indptr[users], known)],
     )
 
 
-def _histories(log: Interactions, moments: Int64Array, now_us: Int64Array | int) -> Queries:
-    """The last HISTORY_LENGTH events before each moment, which is an index into the log."""
-    offsets = np.arange(-HISTORY_LENGTH, 0)
-    slots = moments[:, None] + offsets[None, :]
-    known = slots >= log.indptr[log.user_rows[moments]][:, None]
+def _drawn_moments(
+    log: Interactions, inside: Int64Array, per_user: int, rng: np.random.Generator
+) -> Int64Array:
+    """Which of the events `inside`: of each user the first, then others; one of equal times."""
+    users, times = log.user_rows[inside], log.time_us[inside]
+    is_first = np.r_[True, users[1:] != users[:-1]][: len(inside)]
+    moments = np.flatnonzero(is_first | np.r_[True, times[1:] != times[:-1]][: len(inside)])
+    is_first, users = is_first[moments], users[moments]
+    order = np.lexsort((rng.random(len(moments)), ~is_first, users))
+    start = np.flatnonzero(is_first)
+    rank = np.arange(len(order)) - np.repeat(start, np.diff(np.r_[start, len(order)]))
+    return np.sort(moments[order[rank < per_user]])
+
+
+def _first_since(log: Interactions, users: Int32Array, now_us: Int64Array) -> Int64Array:
+    """(n,) index into the log of each user's first event at or after `now`, by bisection."""
+    low, high = log.indptr[users], log.indptr[users + 1]
+    while (low < high).any():
+        middle = (low + high) // 2
+        earlier = (low < high) & (log.time_us[np.minimum(middle, len(log) - 1)] < now_us)
+        low, high = np.where(earlier, middle + 1, low), np.where(earlier, high, middle)
+    return low
+
+
+def _histories(
+    log: Interactions, users: Int32Array, known: Int64Array, now_us: Int64Array
+) -> Queries:
+    """The last HISTORY_LENGTH of each user's events before the log's index `known`."""
+    slots = known[:, None] + np.arange(-HISTORY_LENGTH, 0)[None, :]
+    is_own = slots >= log.indptr[users][:, None]
     slots = np.maximum(slots, 0)
     return Queries(
-        now_us=np.broadcast_to(np.asarray(now_us, np.int64), moments.shape).copy(),
-        user_rows=np.full(len(moments), -1, np.int32),
-        history_rows=np.where(known, log.item_rows[slots], -1).astype(np.int32),
-        history_types=np.where(known, log.types[slots], 0).astype(np.int8),
-        history_time_us=np.where(known, log.time_us[slots], 0),
+        now_us=now_us,
+        user_rows=np.full(len(users), -1, np.int32),
+        history_rows=np.where(is_own, log.item_rows[slots], -1).astype(np.int32),
+        history_types=np.where(is_own, log.types[slots], 0).astype(np.int8),
+        history_time_us=np.where(is_own, log.time_us[slots], 0),
     )
 
 
