@@ -20,7 +20,7 @@ from features.covisitation import Neighbours
 from features.errors import ReleaseError
 from features.events import EventType
 from features.history import ItemRelations
-from features.snapshot import SNAPSHOT_VIEWS, Snapshots
+from features.snapshot import Snapshots
 from recsys.catalog import Catalog
 from recsys.ranking.features import FeatureInputs
 from recsys.ranking.ranker import Ranker
@@ -58,11 +58,10 @@ class Bundle:
         self.ranker = Ranker.load(folder / "ranker") if has_ranker else None
         self._check_rows(folder)
         self.type_weights = np.array([kind.weight for kind in self.event_types], np.float32)
-        popularity = self.snapshots.values[-1][:, SNAPSHOT_VIEWS.index("decayed_popularity")]
-        self._trending = Trending(popularity)
+        self._trending = Trending(self.snapshots)
         self._new_items = NewItems(self.text_index, self.catalog.published_at_us, self.type_weights)
         self.sources: tuple[CandidateSource, ...] = (
-            NextItem(self.sequence),
+            NextItem(self.sequence, self.type_weights),
             CoVisited(self.neighbours, self.type_weights),
             SimilarText(self.text_index, self.type_weights),
             Collaborative(self.factors),

@@ -1,6 +1,6 @@
 """The candidate sources: each answers queries with items and its own score for them."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from features.arrays import BoolArray, Float32Array, Float64Array, Int32Array
 from features.covisitation import Neighbours
 from features.events import US_PER_DAY
 from features.history import STEP_DECAY
+from features.snapshot import SNAPSHOT_VIEWS, Snapshots
 from recsys.retrieval.collaborative import FactorModel
 from recsys.retrieval.index import VectorIndex
 from recsys.retrieval.sequence import SequenceModel
@@ -58,11 +59,12 @@ class NextItem:
     """The sequence model's guess at the next item."""
 
     model: SequenceModel
+    type_weights: Float32Array
     name: str = "next_item"
 
     def candidates(self, queries: Queries, n: int) -> Retrieved:
-        vectors = self.model.user_vectors(queries.history_rows)
-        vectors[~(queries.history_rows >= 0).any(axis=1)] = 0.0
+        liked = self.type_weights[queries.history_types] > 0  # as in its training
+        vectors = self.model.user_vectors(np.where(liked, queries.history_rows, np.int32(-1)))
         return _search(self.model.index, vectors, n, queries)
 
 
@@ -129,39 +131,50 @@ class CoVisited:
         return unique.astype(np.int32), summed.astype(np.float64)
 
 
-@dataclass(slots=True)
 class Trending:
-    """The same answer for everybody: time-decayed popularity."""
+    """The same answer for everybody who asks on a day: time-decayed popularity at its snapshot."""
 
-    popularity: Float32Array  # (n_items at the night,)
-    name: str = "trending"
-    _order: Int32Array = field(init=False)
+    name = "trending"
 
-    def __post_init__(self) -> None:
-        self._order = np.argsort(-self.popularity, kind="stable").astype(np.int32)
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+        self._popularity = snapshots.values[:, :, SNAPSHOT_VIEWS.index("decayed_popularity")]
+        self._order_at: dict[int, Int32Array] = {}  # by tick, most popular first
 
     def candidates(self, queries: Queries, n: int) -> Retrieved:
-        best = self._order[:n] if queries.allowed is None else self.first(queries.allowed, n)
-        best = best[best < len(self.popularity)]
         answer = _nothing(len(queries), n)
-        answer.item_rows[:, : len(best)] = best
-        answer.scores[:, : len(best)] = self.popularity[best]
+        ticks = self._snapshots.tick_at(queries.now_us)
+        for tick in np.unique(ticks):
+            best = self._first(int(tick), queries.allowed, n)
+            best = best[best < self._popularity.shape[1]]
+            answer.item_rows[ticks == tick, : len(best)] = best
+            answer.scores[ticks == tick, : len(best)] = self._popularity[tick, best]
         return answer
 
     def first(self, allowed: BoolArray, n: int) -> Int32Array:
-        """The n most popular allowed rows, then rows that came after the popularity was counted.
+        """The n now most popular allowed rows, then rows that came after the last snapshot."""
+        return self._first(len(self._popularity) - 1, allowed, n)
 
-        Looks no further down the order than it has to.
-        """
+    def _first(self, tick: int, allowed: BoolArray | None, n: int) -> Int32Array:
+        """Looks no further down the order than it has to."""
+        order = self._order(tick)
+        if allowed is None:
+            return order[:n]
         span = 4 * n
         while True:
-            kept = self._order[:span][allowed[self._order[:span]]]
+            kept = order[:span][allowed[order[:span]]]
             if len(kept) >= n:
                 return kept[:n]
-            if span >= len(self._order):
-                newer = len(self._order) + np.flatnonzero(allowed[len(self._order) :])
+            if span >= len(order):
+                newer = len(order) + np.flatnonzero(allowed[len(order) :])
                 return np.concatenate([kept, newer.astype(np.int32)])[:n]
             span *= 4
+
+    def _order(self, tick: int) -> Int32Array:
+        if tick not in self._order_at:
+            order = np.argsort(-self._popularity[tick], kind="stable")
+            self._order_at[tick] = order.astype(np.int32)
+        return self._order_at[tick]
 
 
 class NewItems:
