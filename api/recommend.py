@@ -97,6 +97,7 @@ def _ask(
         k=body.k,
         placement=body.placement,
         user_id=body.user_id,
+        session_id=body.session_id,
         recent=recent,
         context_item_ids=context,
         exclude_item_ids=body.exclude_item_ids,

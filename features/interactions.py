@@ -9,6 +9,15 @@ import polars as pl
 from features.arrays import BoolArray, Float32Array, Int8Array, Int32Array, Int64Array
 from features.events import EventType
 
+SESSION = "session:"  # so that a session never meets a user of the same name
+
+
+def shopper_id(user_id: str | None, session_id: str | None) -> str | None:
+    """The name a shopper goes by in every table: a session stands in for a missing user."""
+    if user_id is not None or session_id is None:
+        return user_id
+    return SESSION + session_id
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interactions:
@@ -39,7 +48,7 @@ class Interactions:
         ).with_row_index("type")
         table = (
             events.lazy()
-            .with_columns(user_id=pl.coalesce("user_id", pl.lit("session:") + pl.col("session_id")))
+            .with_columns(user_id=pl.coalesce("user_id", pl.lit(SESSION) + pl.col("session_id")))
             .join(items.lazy(), on="item_id")
             .join(types.lazy(), on="event_type")
             .select("user_id", "item_row", "type", "weight", "event_time_us", "event_id")

@@ -18,6 +18,7 @@ from features.arrays import BoolArray, Float32Array, Int32Array
 from features.errors import DataError
 from features.events import EventType
 from features.history import HISTORY_LENGTH, unit_rows
+from features.interactions import shopper_id
 from features.views import FEATURE_NAMES, SOURCES
 from recsys.bundle import Bundle
 from recsys.policy import Policy
@@ -66,6 +67,7 @@ class Recommender:
         self.event_types: tuple[EventType, ...] = bundle.event_types
         self._type_of = {kind.name: code for code, kind in enumerate(bundle.event_types)}
         positive = [kind.name for kind in bundle.event_types if kind.is_positive]
+        self._looking = self._type_of["view" if "view" in positive else positive[0]]
         self.actions = bundle.ranker.actions if bundle.ranker else tuple(positive)
 
     @classmethod
@@ -172,26 +174,24 @@ class Recommender:
             if row >= 0 and kind in self._type_of
         ]
         context = self.catalog.rows(ask.context_item_ids)
-        known += [(row, 0, ask.now_us) for row in context[context >= 0]]
+        known += [(row, self._looking, ask.now_us) for row in context[context >= 0]]
         known = known[-HISTORY_LENGTH:]
         history = np.array(known, np.int64).reshape(-1, 3)
-        padded = np.full((1, max(len(known), 1)), -1, np.int32)
-        padded[0, padded.shape[1] - len(known) :] = history[:, 0]
-        types = np.zeros(padded.shape, np.int8)
-        times = np.zeros(padded.shape, np.int64)
-        if len(known):
-            types[0], times[0] = history[:, 1], history[:, 2]
+        padded = np.zeros((3, 1, HISTORY_LENGTH), np.int64)  # as wide as at night: equal sums
+        padded[0] = -1
+        padded[:, 0, HISTORY_LENGTH - len(known) :] = history.T
         return Queries(
             now_us=np.array([ask.now_us], np.int64),
             user_rows=np.array([self._user_row(ask)], np.int32),
-            history_rows=padded,
-            history_types=types,
-            history_time_us=times,
+            history_rows=padded[0].astype(np.int32),
+            history_types=padded[1].astype(np.int8),
+            history_time_us=padded[2],
             allowed=self.catalog.allowed(ask.filter),
         )
 
     def _user_row(self, ask: Ask) -> int:
-        return -1 if ask.user_id is None else self.bundle.factors.user_row(ask.user_id)
+        shopper = shopper_id(ask.user_id, ask.session_id)
+        return -1 if shopper is None else self.bundle.factors.user_row(shopper)
 
     def _eligible(
         self, ask: Ask, queries: Queries, candidates: Candidates

@@ -119,6 +119,7 @@ class Ask:
     k: int
     placement: str = "home"
     user_id: str | None = None
+    session_id: str | None = None
     recent: RecentEvents = field(default_factory=RecentEvents.none)
     context_item_ids: tuple[str, ...] = ()  # what the shopper is looking at
     exclude_item_ids: tuple[str, ...] = ()
