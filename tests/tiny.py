@@ -106,7 +106,7 @@ def item_row(
 def tiny_events(*, first_day: int = 0, n_days: int = N_DAYS, seed: int = 0) -> pl.DataFrame:
     """About two events a shopper and day; every tenth shopper is anonymous, known by a session."""
     rng = np.random.default_rng([seed, first_day])
-    rows = []
+    rows: list[dict[str, object]] = []
     for day in range(first_day, first_day + n_days):
         for shopper in np.flatnonzero(rng.random(N_SHOPPERS) < 0.5):
             start = FIRST_DAY_US + day * US_PER_DAY + int(rng.integers(US_PER_DAY // 2))
