@@ -35,6 +35,7 @@ from recsys.recommender import Recommender
 from recsys.releases import Manifest, Releases
 from recsys.settings import Settings
 from recsys.training.encoder import EncoderConfig
+from recsys.training.encoder_export import TORCH_FOLDER
 from recsys.training.recipe import (
     RecipeConfig,
     TrainingData,
@@ -326,6 +327,9 @@ class Night:
         shutil.rmtree(draft)
         draft.mkdir()
         self._assemble(draft, parts)
+        shutil.rmtree(
+            draft / "encoder" / TORCH_FOLDER
+        )  # embeds catalogues at night, serves nothing
         self._probe(draft, release_id)
         log = self._data.log
         self._releases.publish(

@@ -3,19 +3,22 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import orjson
 
-from jobs.benchmark import CUTS, BenchmarkReport
 from jobs.console import Terminal
-from jobs.nightly import NightReport
-from recsys.evaluation.trial import TrialResult
 from recsys.releases import Releases
+
+if TYPE_CHECKING:  # a list of releases must not wait for torch
+    from jobs.benchmark import BenchmarkReport
+    from jobs.nightly import NightReport
+    from recsys.evaluation.trial import TrialResult
 
 TRIAL_COLUMNS = ("recall@10", "ndcg@5", "ndcg@10", "hit_rate@10", "coverage@10")
 
 
-def show_night(terminal: Terminal, report: NightReport) -> None:
+def show_night(terminal: Terminal, report: "NightReport") -> None:
     if report.trial is not None:
         show_trials(terminal, [report.trial])
     if report.skipped_steps:
@@ -28,7 +31,7 @@ def show_night(terminal: Terminal, report: NightReport) -> None:
         terminal.say(f"Published nothing: {report.reason}")
 
 
-def show_trials(terminal: Terminal, trials: Sequence[TrialResult]) -> None:
+def show_trials(terminal: Terminal, trials: Sequence["TrialResult"]) -> None:
     for trial in trials:
         title = f"{_day(trial.start_us)} to {_day(trial.end_us)}, {trial.users:,} shoppers"
         rows = [
@@ -46,13 +49,14 @@ def show_trials(terminal: Terminal, trials: Sequence[TrialResult]) -> None:
         terminal.say(f"  relevant items that some source proposed: {trial.candidate_recall:.4f}")
 
 
-def show_benchmark(terminal: Terminal, report: BenchmarkReport) -> None:
+def show_benchmark(terminal: Terminal, report: "BenchmarkReport") -> None:
+    cuts = tuple(report.ranker)
     rows = [
-        [name, *(scores[cut] for cut in CUTS)]
+        [name, *(scores[cut] for cut in cuts)]
         for name, scores in {"ranker": report.ranker, **report.sources}.items()
     ]
     title = f"{report.dataset}, {report.protocol}, seed {report.seed}, {report.users:,} users"
-    terminal.table(title, ("who ranks", *CUTS), rows)
+    terminal.table(title, ("who ranks", *cuts), rows)
     low, high = report.intervals["R@10"]
     terminal.say(f"ranker R@10 95 % interval over users: [{low:.4f}, {high:.4f}]")
     terminal.say(f"targets that some source proposed: {report.candidate_recall:.4f}")
