@@ -52,10 +52,18 @@ class Neighbours:
 
     def of(self, item_row: int) -> tuple[Int32Array, Float32Array]:
         """Items newer than the counts have no neighbours."""
-        if not 0 <= item_row < len(self.indptr) - 1:
-            return self.item_rows[:0], self.scores[:0]
-        span = slice(self.indptr[item_row], self.indptr[item_row + 1])
-        return self.item_rows[span], self.scores[span]
+        rows, scores, _ = self.of_all(np.array([item_row], np.int32))
+        return rows, scores
+
+    def of_all(self, item_rows: Int32Array) -> tuple[Int32Array, Float32Array, Int64Array]:
+        """The lists of several items end to end, and the length of each (n,)."""
+        n_items = len(self.indptr) - 1
+        known = (item_rows >= 0) & (item_rows < n_items)
+        first = self.indptr[np.where(known, item_rows, 0)]
+        sizes = np.where(known, self.indptr[np.where(known, item_rows, -1) + 1] - first, 0)
+        begins = np.cumsum(sizes) - sizes
+        at = np.repeat(first - begins, sizes) + np.arange(int(sizes.sum()))
+        return self.item_rows[at], self.scores[at], sizes
 
 
 def positions(interactions: Interactions) -> pl.DataFrame:

@@ -101,13 +101,15 @@ def neighbour_scores(
 ) -> Float32Array:
     """(n_candidates, n_history) list score of each candidate in each history item's list."""
     out = np.zeros((len(candidates), len(history_rows)), np.float32)
+    if len(candidates) == 0:
+        return out
+    rows, scores, sizes = neighbours.of_all(history_rows)
     order = np.argsort(candidates, kind="stable")
     ordered = candidates[order]
-    for column, row in enumerate(history_rows):
-        rows, scores = neighbours.of(int(row))
-        at = np.minimum(np.searchsorted(ordered, rows), len(ordered) - 1)
-        found = ordered[at] == rows
-        out[order[at[found]], column] = scores[found]
+    at = np.minimum(np.searchsorted(ordered, rows), len(ordered) - 1)
+    found = ordered[at] == rows
+    column = np.repeat(np.arange(len(history_rows)), sizes)
+    out[order[at[found]], column[found]] = scores[found]
     return out
 
 

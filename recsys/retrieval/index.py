@@ -88,8 +88,8 @@ class VectorIndex:
     def load(cls, path: Path) -> "VectorIndex":
         """Maps the file copy-on-write: workers of one machine share its pages."""
         try:
-            matrix = np.load(path, mmap_mode="c", allow_pickle=False)
-            return cls(matrix)
+            mapped = np.load(path, mmap_mode="c", allow_pickle=False)
+            return cls(np.asarray(mapped))  # a plain view: np.memmap slows every gather
         except (OSError, ValueError, DataError) as error:
             raise ReleaseError(
                 f"{path}: expected a float32 matrix in an .npy file, found {error!r}. "

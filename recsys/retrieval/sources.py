@@ -119,13 +119,8 @@ class CoVisited:
     ) -> tuple[Int32Array, Float64Array]:
         """Σ over history items of weight · list score, by item."""
         slots = np.flatnonzero(weights > 0)
-        lists = [self.neighbours.of(int(history[slot])) for slot in slots]
-        if not lists:
-            return np.empty(0, np.int32), np.empty(0)
-        rows = np.concatenate([rows for rows, _ in lists])
-        scores = np.concatenate(
-            [weights[slot] * s for slot, (_, s) in zip(slots, lists, strict=True)]
-        )
+        rows, scores, sizes = self.neighbours.of_all(history[slots])
+        scores = scores * np.repeat(weights[slots], sizes)
         unique, inverse = np.unique(rows, return_inverse=True)
         summed = np.bincount(inverse, scores, len(unique))
         return unique.astype(np.int32), summed.astype(np.float64)
