@@ -33,9 +33,11 @@ def split(
     accepted = marked.filter(~pl.col("fails")).select(
         pl.col(name).cast(dtype) for name, dtype in schema.items()
     )
+    bad = marked.filter("fails")
+    if bad.is_empty():  # no reason to word: half of the fixed cost of a small batch
+        return CheckedRows(accepted, bad.select("row", reason=pl.lit(None, pl.String)))
     reason = pl.coalesce(pl.when(r.fails).then(r.reason) for r in rules)
-    rejected = marked.filter("fails").select("row", reason.alias("reason"))
-    return CheckedRows(accepted, rejected)
+    return CheckedRows(accepted, bad.select("row", reason.alias("reason")))
 
 
 def preview(name: str) -> pl.Expr:

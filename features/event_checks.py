@@ -1,6 +1,7 @@
 """What an acceptable event is, and how its time is read: nothing is guessed or repaired."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 import polars as pl
@@ -13,6 +14,7 @@ TimeUnit: TypeAlias = Literal["s", "ms", "us"]
 US_PER_UNIT: dict[TimeUnit, int] = {"s": US_PER_SECOND, "ms": 1_000, "us": 1}
 EARLIEST_EVENT_US = 315_532_800 * US_PER_SECOND  # 1980: earlier than any storefront's log
 END_OF_TIME_US = 253_402_300_800 * US_PER_SECOND  # year 10000: ISO-8601 ends before it
+LATEST = "latest_event_time_us"  # a column, so that rules do not depend on the moment
 TEXT_COLUMNS = ("event_id", "user_id", "session_id", "item_id", "event_type", "request_id")
 
 ISO_EXAMPLE = "ISO-8601 with a zone, such as 2026-01-31T12:00:00Z"
@@ -31,11 +33,21 @@ def check_events(
 
     An optional column `event_time_problem` (of `parse_times`) says why a time could not be read.
     """
+    known = tuple(kind.name for kind in event_types)
+    columns, rules = _event_rules(tuple(frame.schema.items()), known)
+    latest = pl.lit(now_us + MAX_CLOCK_SKEW_US, pl.Int64).alias(LATEST)
+    return split(frame.with_columns(latest, *columns), rules, EVENT_SCHEMA)
+
+
+@lru_cache(maxsize=64)  # a server meets one schema, an import a few; building takes a millisecond
+def _event_rules(
+    schema: tuple[tuple[str, pl.DataType], ...], known: tuple[str, ...]
+) -> tuple[list[pl.Expr], list[Rule]]:
+    """The columns that `split` needs beside LATEST, and its rules."""
+    frame = pl.DataFrame(schema=dict(schema))
     texts = [text_column(frame, name) for name in TEXT_COLUMNS]
-    times, time_rules = _time_column(frame, now_us)
+    times, time_rules = _time_column(frame)
     value, value_rules = _value_column(frame)
-    prepared = frame.with_columns(*(text for text, _ in texts), *times, value)
-    known = [t.name for t in event_types]
     neither = pl.col("user_id").is_null() & pl.col("session_id").is_null()
     rules = [
         *(wrong for _, wrongs in texts for wrong in wrongs),
@@ -55,7 +67,7 @@ def check_events(
         *id_rules("request_id", required=False),
         *value_rules,
     ]
-    return split(prepared, rules, EVENT_SCHEMA)
+    return [*(text for text, _ in texts), *times, value], rules
 
 
 def parse_times(
@@ -81,16 +93,13 @@ def parse_times(
         parsed, rules = pl.lit(None), []
     else:
         parsed, rules = _unread(f"{name} has type {dtype}, expected numbers or ISO-8601 text")
+    read = frame.select("time", parsed.cast(pl.Int64).alias(f"{name}_us"))
+    if read[f"{name}_us"].null_count() == times.null_count():  # nothing to explain, nothing to pay
+        return read.select(f"{name}_us", pl.lit(None, pl.String).alias(f"{name}_problem"))
     problem = pl.coalesce(
         *(pl.when(r.fails).then(r.reason) for r in rules), pl.lit(None, pl.String)
     )
-    return frame.with_columns(problem.alias(f"{name}_problem")).select(
-        pl.when(pl.col(f"{name}_problem").is_null())
-        .then(parsed)
-        .cast(pl.Int64)
-        .alias(f"{name}_us"),
-        f"{name}_problem",
-    )
+    return read.select(f"{name}_us", problem.alias(f"{name}_problem"))
 
 
 def _unread(reason: str) -> tuple[pl.Expr, list[Rule]]:
@@ -149,7 +158,7 @@ def _from_iso(text: pl.Expr) -> pl.Expr:
     return at.dt.timestamp("us") + west * minutes * 60 * US_PER_SECOND
 
 
-def _time_column(frame: pl.DataFrame, now_us: int) -> tuple[list[pl.Expr], list[Rule]]:
+def _time_column(frame: pl.DataFrame) -> tuple[list[pl.Expr], list[Rule]]:
     name, problem = "event_time_us", "event_time_problem"
     dtype = frame.schema.get(name, pl.Null())
     if not (dtype.is_integer() or dtype == pl.Null):
@@ -159,8 +168,8 @@ def _time_column(frame: pl.DataFrame, now_us: int) -> tuple[list[pl.Expr], list[
     time = pl.col(name) if name in frame.columns else pl.lit(None, pl.Int64).alias(name)
     why = pl.col(problem) if known else pl.lit(None, pl.String).alias(problem)
     column = pl.col(name)
-    latest = now_us + MAX_CLOCK_SKEW_US
-    too_late = (" is in the future, expected at most ", _written(pl.lit(latest)))
+    latest = pl.col(LATEST)
+    too_late = (" is in the future, expected at most ", _written(latest))
     too_early = (" is before 1980, expected microseconds since 1970",)
     return [time.cast(pl.Int64, strict=False), why], [
         rule(pl.col(problem).is_not_null(), pl.col(problem)),
