@@ -60,7 +60,8 @@ def history_views(
         out[:, HISTORY_VIEWS.index("history_length")] = 0.0
         return out
     decay = (STEP_DECAY ** np.arange(len(history.item_rows))[::-1]).astype(np.float32)
-    recent = decay * history.weights / np.abs(decay * history.weights).sum()
+    recent = decay * history.weights
+    recent /= max(float(np.abs(recent).sum()), 1e-9)  # events may all weigh nothing
     column = 0
     for relation in RELATIONS:
         alike = _alike(relation, history.item_rows, candidates, relations)
