@@ -67,19 +67,19 @@ def _somebody(store: Store) -> tuple[str, str]:
 
 
 def what_to_try(demo: Demo, url: str) -> str:
-    """Three curl lines: ask, tell, ask again."""
+    """Three curl lines: ask, tell, ask again and be told why."""
     ask = f'{{"user_id": "{demo.user_id}", "k": 5}}'
     tell = (
         f'{{"events": [{{"event_id": "demo-1", "user_id": "{demo.user_id}", '
         f'"item_id": "{demo.item_id}", "event_type": "share"}}]}}'
     )
-    stranger = '{"k": 5, "explain": true}'
+    again = f'{{"user_id": "{demo.user_id}", "k": 5, "explain": true}}'
     header = "-H 'content-type: application/json'"
     return "\n".join(
         f"  curl -s {url}{path} {header} -d {shlex.quote(body)}"
         for path, body in (
             ("/v1/recommend", ask),
             ("/v1/events", tell),
-            ("/v1/recommend", stranger),
+            ("/v1/recommend", again),
         )
     )

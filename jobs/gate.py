@@ -43,4 +43,4 @@ def judge_release(trial: TrialResult | None, config: GateConfig, *, has_live: bo
                 f"at least {floor:+.4f} is expected",
             )
     own = trial.metrics["ranker"]["ndcg@10"]
-    return Verdict(True, f"nDCG@10 {own:.4f} on {trial.users} shoppers, worse than no rival")
+    return Verdict(True, f"nDCG@10 {own:.4f} on {trial.users} shoppers, no evidence of harm")

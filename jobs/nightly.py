@@ -176,8 +176,7 @@ class Night:
             "event_types": [asdict(kind) for kind in event_types],
             "views": views_hash(),
         }
-        end_us = int(log.time_us.max()) + 1 if len(log) else now_us
-        self._as_of_us = min(-(-end_us // US_PER_DAY) * US_PER_DAY, now_us)
+        self._as_of_us = _end_of(log, now_us)
         self._plan = Plan.of(log, self._as_of_us, self._live_end_us())
 
     def run(self, *, force: bool) -> NightReport:
@@ -196,6 +195,11 @@ class Night:
             return NightReport(
                 release_id, False, "nothing new since the live release", trial, skipped
             )
+        if release_id in self._releases.list() and not force:
+            reason = (
+                f"{release_id} was rolled back, and nothing is new since (--force: go back to it)"
+            )
+            return NightReport(None, False, reason, trial, skipped)
         verdict = judge_release(
             trial, self._config.gate, has_live=self._releases.current() is not None
         )
@@ -361,6 +365,18 @@ class Night:
         """The named trainers' configurations, or the whole recipe, as JSON values."""
         recipe = asdict(self._config.recipe) | {"policy": self._config.recipe.policy.model_dump()}
         return {name: recipe[name] for name in trainers} if trainers else recipe
+
+
+def _end_of(log: Interactions, now_us: int) -> int:
+    """The end of the last event's day; of the event itself while that day is not over.
+
+    It depends on the clock only through that, so a second night finds the first one's steps.
+    """
+    if len(log) == 0:
+        return now_us // US_PER_DAY * US_PER_DAY
+    last_us = int(log.time_us.max())
+    day_end_us = (last_us // US_PER_DAY + 1) * US_PER_DAY
+    return day_end_us if day_end_us <= now_us else last_us + 1
 
 
 def _flat(trial: TrialResult | None) -> dict[str, float]:
