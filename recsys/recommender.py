@@ -64,6 +64,8 @@ class Recommender:
         self.release_id = release_id
         self.bundle = bundle
         self.catalog = bundle.catalog
+        self._n_learned = len(bundle.catalog)  # items of the night; later ones have rows from here
+        self._n_learned = len(bundle.catalog)  # items of the night; later ones have rows from here
         self.event_types: tuple[EventType, ...] = bundle.event_types
         self._type_of = {kind.name: code for code, kind in enumerate(bundle.event_types)}
         positive = [kind.name for kind in bundle.event_types if kind.is_positive]
@@ -97,7 +99,8 @@ class Recommender:
         clock = _Stopwatch()
         queries = self.queries(ask)
         vector = self.bundle.embed([words])
-        rows, scores = self.bundle.text_index.search(vector, SEARCH_DEPTH, queries.allowed)
+        allowed = _without(queries.allowed, self.catalog.rows(ask.exclude_item_ids))
+        rows, scores = self.bundle.text_index.search(vector, SEARCH_DEPTH, allowed)
         clock.lap("sources")
         answers, failed = retrieve(self.bundle.sources, queries, dict.fromkeys(SOURCES, 1))
         found = merge({"similar_text": Retrieved(rows, scores)}, 1)
@@ -144,18 +147,23 @@ class Recommender:
         )
 
     def put_items(self, items: pl.DataFrame, vectors: ItemVectors) -> None:
-        """Retrievable from the next request on."""
+        """Retrievable from the next request on.
+
+        Of an item the night knew, words, tags, price and availability change at once, and with
+        the words its text vector. Its sequence and factor vectors stay: most of what they say was
+        learned from what shoppers did with it, and its text or tags alone say less.
+        """
         n_before = len(self.catalog)
         rows = self.catalog.put(items)
         new = rows >= n_before
-        for index, matrix in (
-            (self.bundle.text_index, vectors.text),
-            (self.bundle.sequence.index, vectors.sequence),
-            (self.bundle.factors.index, vectors.factors),
+        for index, matrix, first_to_replace in (
+            (self.bundle.text_index, vectors.text, 0),
+            (self.bundle.sequence.index, vectors.sequence, self._n_learned),
+            (self.bundle.factors.index, vectors.factors, self._n_learned),
         ):
             index.append(matrix[new][np.argsort(rows[new])])
-        for row, vector in zip(rows[~new], vectors.text[~new], strict=True):
-            self.bundle.text_index.replace(int(row), vector)
+            for i in np.flatnonzero(~new & (rows >= first_to_replace)):
+                index.replace(int(rows[i]), matrix[i])
         self.bundle.grown()
 
     def remove_items(self, item_ids: Sequence[str]) -> None:
@@ -197,7 +205,6 @@ class Recommender:
         self, ask: Ask, queries: Queries, candidates: Candidates
     ) -> tuple[Candidates, dict[str, int], list[str]]:
         """Remove what may not be shown, then top up from what is popular, so no slate is short."""
-        assert queries.allowed is not None  # set by `queries`
         removals = {
             "excluded": self.catalog.rows(ask.exclude_item_ids),
             "in_context": self.catalog.rows(ask.context_item_ids),
@@ -212,16 +219,14 @@ class Recommender:
         if len(candidates) == 0 and "viewed" in removals:
             removals.pop("viewed")
             candidates = self._topped_up(ask.k, queries.allowed, candidates, removals)
-            relaxed.append("filter_viewed")
+            relaxed += ["filter_viewed"] * (len(candidates) > 0)
         return candidates, removed, relaxed
 
     def _topped_up(
-        self, k: int, allowed: BoolArray, found: Candidates, removals: dict[str, Int32Array]
+        self, k: int, allowed: BoolArray | None, found: Candidates, removals: dict[str, Int32Array]
     ) -> Candidates:
-        allowed = allowed.copy()
         taken = np.concatenate([*removals.values(), found.item_rows])
-        allowed[taken[taken >= 0]] = False
-        extra = self.bundle.most_popular(allowed, k - len(found))
+        extra = self.bundle.most_popular(_without(allowed, taken), k - len(found))
         padding = np.full((len(extra), len(SOURCES)), np.nan, np.float32)
         return Candidates(
             offsets=np.array([0, len(found) + len(extra)], np.int64),
@@ -330,6 +335,14 @@ class Recommender:
                 }
             )
         return tuple(out)
+
+
+def _without(allowed: BoolArray | None, rows: Int32Array) -> BoolArray:
+    """A copy in which `rows` are not allowed; -1 among them means nothing."""
+    assert allowed is not None  # `Recommender.queries` sets it
+    left = allowed.copy()
+    left[rows[rows >= 0]] = False
+    return left
 
 
 def _scaled(values: Float32Array) -> Float32Array:

@@ -50,10 +50,10 @@ def _anchors(item_rows: Int32Array, history: History, relations: ItemRelations) 
     """(k,) index into the history of the event that speaks most for each item, or -1."""
     if len(history.item_rows) == 0 or len(item_rows) == 0:
         return np.full(len(item_rows), -1, np.int32)
-    liked = history.weights > 0
-    visited = neighbour_scores(history.item_rows, item_rows, relations.neighbours) * liked
+    liked = (history.weights > 0) & (item_rows[:, None] != history.item_rows)  # not itself
+    visited = liked * neighbour_scores(history.item_rows, item_rows, relations.neighbours)
     text = relations.vectors["text"]
-    alike = (unit_rows(text[item_rows]) @ unit_rows(text[history.item_rows]).T) * liked
+    alike = liked * (unit_rows(text[item_rows]) @ unit_rows(text[history.item_rows]).T)
     best = np.where(visited.max(axis=1) > 0, visited.argmax(axis=1), alike.argmax(axis=1))
     known = (visited.max(axis=1) > 0) | (alike.max(axis=1) > SIMILAR_ENOUGH)
     return np.where(known, best, -1).astype(np.int32)

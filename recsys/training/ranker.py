@@ -17,7 +17,7 @@ from recsys.training.queries import RankingRows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankerConfig:
-    """Defaults were chosen on Beauty's validation items; see DECISIONS.md."""
+    """The network and how long it learns; part of the release's manifest."""
 
     hidden: tuple[int, ...] = (64, 32)
     dropout: float = 0.1
