@@ -1,6 +1,8 @@
 """The items as columns: what the day filters by, explains with and lets grow."""
 
+import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import orjson
@@ -11,6 +13,11 @@ from recsys.growing import GrowingArray
 from recsys.types import ItemFilter
 
 MAX_TAGS = 16  # of an item that are compared and filtered by; the rest still reach the encoder
+
+PRICE_TOLERANCE = 1e-6  # of the logarithm, a float32
+LEAST_PRICE = 0.01  # what free items count as, for a price needs a logarithm
+
+_Value: TypeAlias = tuple[bool, str | float]  # is it a boolean, and which value
 
 
 class Catalog:
@@ -96,8 +103,7 @@ class Catalog:
             for name, column in self._columns.items():
                 column.write(int(row), values.get(name))
             price = values.get("price")
-            has_price = isinstance(price, int | float) and price > 0
-            self.log_price[row] = np.log(price) if has_price else np.nan
+            self.log_price[row] = _log(price) if isinstance(price, int | float) else np.nan
         self.available[rows] = items["available"].to_numpy()
         published = items["published_at_us"].cast(pl.Float64).fill_null(float("nan"))
         self.published_at_us[rows] = published.to_numpy()
@@ -118,9 +124,9 @@ class Catalog:
         if item_filter.tags_none:
             mask &= ~self._has_tag(item_filter.tags_none)
         if item_filter.price_min is not None:
-            mask &= self.log_price >= np.log(max(item_filter.price_min, 1e-9)) - 1e-6
+            mask &= self.log_price >= _log(item_filter.price_min) - PRICE_TOLERANCE
         if item_filter.price_max is not None:
-            mask &= self.log_price <= np.log(max(item_filter.price_max, 1e-9)) + 1e-6
+            mask &= self.log_price <= _log(item_filter.price_max) + PRICE_TOLERANCE
         for name, values in item_filter.attributes:
             mask &= self._column(name).equals_any(values)
         return mask
@@ -140,20 +146,37 @@ class Catalog:
 
 
 class _AttributeColumn:
-    """One attribute of every item as small integer codes; -1 where the item lacks it."""
+    """One attribute of every item as a code of its value, or of its set of values; -1: none."""
 
     def __init__(self) -> None:
         self._codes = GrowingArray(np.empty(0, np.int32))
-        self._code_of: dict[object, int] = {}
+        self._code_of: dict[frozenset[_Value], int] = {}
+        self._codes_with: dict[_Value, list[int]] = {}
 
     def write(self, row: int, value: object) -> None:
         if row >= len(self._codes.rows):
             self._codes.append(np.full(row + 1 - len(self._codes.rows), -1, np.int32))
-        is_value = isinstance(value, str | int | float)
-        self._codes.rows[row] = (
-            self._code_of.setdefault(value, len(self._code_of)) if is_value else -1
-        )
+        several = value if isinstance(value, list) else [value]
+        values = frozenset(_value(v) for v in several if isinstance(v, str | int | float))
+        self._codes.rows[row] = self._code(values) if values else -1
+
+    def _code(self, values: frozenset[_Value]) -> int:
+        if values not in self._code_of:
+            self._code_of[values] = len(self._code_of)
+            for value in values:
+                self._codes_with.setdefault(value, []).append(self._code_of[values])
+        return self._code_of[values]
 
     def equals_any(self, values: Sequence[str | float | bool]) -> BoolArray:
-        codes = [self._code_of[value] for value in values if value in self._code_of]
+        """(n_items,) items that have at least one of the values."""
+        codes = [code for value in values for code in self._codes_with.get(_value(value), ())]
         return np.isin(self._codes.rows, codes)
+
+
+def _value(value: str | float) -> _Value:
+    """JSON's 1 and 1.0 are one value, as in Python; its true is another, unlike in Python."""
+    return isinstance(value, bool), value
+
+
+def _log(price: float) -> float:
+    return math.log(max(price, LEAST_PRICE))
