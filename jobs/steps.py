@@ -76,12 +76,20 @@ def digest_of(value: object) -> str:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Copy a folder's files as hard links where the disk allows, as copies elsewhere."""
-    shutil.copytree(source, target, copy_function=_link, dirs_exist_ok=True)
+    """Copy a step's files, but its report, as hard links where the disk allows, or as copies."""
+    shutil.copytree(
+        source,
+        target,
+        copy_function=_link,
+        ignore=shutil.ignore_patterns(REPORT),
+        dirs_exist_ok=True,
+    )
 
 
 def _link(source: str, target: str) -> None:
     try:
         os.link(source, target)
+    except FileExistsError:  # a copy would write through the link into another step's file
+        raise
     except OSError:  # another file system, or one without links
         shutil.copy2(source, target)
