@@ -1,6 +1,6 @@
 """The night: from the day's events to one published release, or to nothing at all.
 
-    ingest → text → past → ranker → recent → trial → serving → gate → publish → prune
+    ingest → text → past → ranker → recent → serving → trial → gate → publish → prune
 
 `past` are the first stages as they were before the ranker's label window, `recent` before the
 evaluation window, `serving` with everything. Each is warm-started from the one before.
@@ -27,7 +27,7 @@ from features.lake import Lake
 from features.store import Store
 from features.views import views_hash
 from jobs.gate import GateConfig, judge_release
-from jobs.steps import REPORT, Done, Workshop, digest_of, link_tree
+from jobs.steps import Done, Workshop, digest_of, link_tree
 from recsys.bundle import Bundle
 from recsys.evaluation.trial import TrialResult, Window, live_lists, run_trial
 from recsys.progress import Progress
@@ -186,20 +186,20 @@ class Night:
         recent = self._stages(
             "recent", text, self._plan.evaluation_us, self._plan.evaluation_us + 1, past
         )
-        trial = self._trial(text, recent, ranker)
         serving = self._stages("serving", text, self._as_of_us, self._as_of_us + 1, recent)
         steps = (text, past, ranker, recent, serving)
         skipped = tuple(done.folder.name.split("-")[0] for done in steps if not done.ran)
         release_id = self._release_id((text, serving, ranker))
         if self._releases.current() == release_id:
             return NightReport(
-                release_id, False, "nothing new since the live release", trial, skipped
+                release_id, False, "nothing new since the live release", None, skipped
             )
         if release_id in self._releases.list() and not force:
             reason = (
                 f"{release_id} was rolled back, and nothing is new since (--force: go back to it)"
             )
-            return NightReport(None, False, reason, trial, skipped)
+            return NightReport(None, False, reason, None, skipped)
+        trial = self._trial(text, recent, ranker)
         verdict = judge_release(
             trial, self._config.gate, has_live=self._releases.current() is not None
         )
@@ -298,7 +298,6 @@ class Night:
         return live_lists(
             live,
             self._events,
-            self._data.event_types,
             window,
             user_ids=self._data.log.user_ids,
             item_ids=self._data.items["item_id"].to_list(),
@@ -320,7 +319,6 @@ class Night:
         write_catalogue(self._data, folder)
         for part in parts:
             link_tree(part.folder, folder)
-        (folder / REPORT).unlink(missing_ok=True)
 
     def _release_id(self, parts: tuple[Done, ...]) -> str:
         day = datetime.fromtimestamp(self._as_of_us / 1e6, tz=UTC).strftime("%Y-%m-%d")

@@ -25,7 +25,7 @@ from recsys.policy import Policy
 from recsys.ranking.features import feature_rows, history_of
 from recsys.ranking.filters import keep_mask
 from recsys.ranking.reasons import reasons
-from recsys.ranking.slate import Choice, diversify, explore, utility
+from recsys.ranking.slate import Choice, best_rank_utility, diversify, explore, utility
 from recsys.retrieval.merge import merge, retrieve, select
 from recsys.retrieval.text import item_texts
 from recsys.types import Answer, Ask, Candidates, ItemFilter, Queries, Retrieved, Slate
@@ -250,8 +250,7 @@ class Recommender:
         except Exception as error:  # noqa: BLE001  the slate must not depend on the ranker alone
             log.warning("ranker skipped release_id=%s reason=%s", self.release_id, error)
             degraded = [*degraded, "ranker"]
-            ranks = np.where(np.isnan(candidates.source_ranks), np.inf, candidates.source_ranks)
-            utilities = (1.0 / (1.0 + ranks.min(axis=1))).astype(np.float32)
+            utilities = best_rank_utility(candidates.source_ranks)
         return Scored(
             candidates=candidates,
             features=features,

@@ -1,6 +1,7 @@
 """How the funnel, and each source alone, would have answered queries with known outcomes."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from recsys.bundle import Bundle
 from recsys.evaluation.metrics import RowSets
 from recsys.policy import Policy
 from recsys.progress import Progress
-from recsys.ranking.slate import utility
+from recsys.ranking.slate import best_rank_utility, utility
 from recsys.training.queries import PastQueries
 from recsys.training.rows import Labelled, labelled_batches
 
@@ -29,34 +30,40 @@ class RankedLists:
 def ranked_lists(
     bundle: Bundle, past: PastQueries, policy: Policy, progress: Progress
 ) -> RankedLists:
-    """By utility alone, without diversity or exploration, as a request would rank without them."""
-    if bundle.ranker is None:
-        raise ValueError("the bundle has no ranker: fit one before it is evaluated")
-    weights = {kind.name: kind.weight for kind in bundle.event_types} | policy.action_weights
-    action_weights = np.array([weights[a] for a in bundle.ranker.actions], np.float32)
+    """As a request would rank, but by utility alone, without diversity or exploration."""
+    actions = tuple(kind.name for kind in bundle.event_types if kind.is_positive)
     lists: dict[str, list[Int32Array]] = {name: [] for name in ("ranker", *SOURCES)}
     proposed = []
     for batch in labelled_batches(
-        bundle, past, bundle.ranker.actions, policy, progress, label="answering past queries"
+        bundle, past, actions, policy, progress, label="answering past queries"
     ):
-        scores = utility(bundle.ranker.probabilities(batch.features), action_weights)
-        lists["ranker"].append(_top(batch, scores))
+        lists["ranker"].append(_top(batch, _utilities(bundle, batch, policy)))
         for column, name in enumerate(SOURCES):
             lists[name].append(_top(batch, -batch.candidates.source_ranks[:, column]))
         taken = batch.labels.max(axis=1, initial=0) > 0
         query = batch.candidates.query_index
         proposed.append(np.bincount(query[taken], minlength=len(batch.past)))
+    nobody = np.empty((0, DEPTH), np.int32)
     return RankedLists(
-        {name: np.concatenate(parts) for name, parts in lists.items()},
+        {name: np.concatenate([nobody, *parts]) for name, parts in lists.items()},
         relevant_rows(past),
-        np.concatenate(proposed).astype(np.int64),
+        np.concatenate([np.empty(0, np.int64), *proposed]).astype(np.int64),
     )
+
+
+def _utilities(bundle: Bundle, batch: Labelled, policy: Policy) -> Float32Array:
+    """Without a ranker, candidates keep the order of their best rank, as they do by day."""
+    if bundle.ranker is None:
+        return best_rank_utility(batch.candidates.source_ranks)
+    weights = {kind.name: kind.weight for kind in bundle.event_types} | policy.action_weights
+    action_weights = np.array([weights[a] for a in bundle.ranker.actions], np.float32)
+    return utility(bundle.ranker.probabilities(batch.features), action_weights)
 
 
 def relevant_rows(past: PastQueries) -> RowSets:
     """Distinct items of each query's outcome that the shopper had not touched before."""
-    outcomes = np.split(past.label_rows, past.label_indptr[1:-1])
-    seen = np.split(past.seen_rows, past.seen_indptr[1:-1])
+    outcomes = [past.label_rows[a:b] for a, b in pairwise(past.label_indptr)]
+    seen = [past.seen_rows[a:b] for a, b in pairwise(past.seen_indptr)]
     return RowSets.of(
         [np.setdiff1d(new, old).tolist() for new, old in zip(outcomes, seen, strict=True)]
     )

@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 
 from features.arrays import Float64Array, Int32Array, Int64Array
-from features.events import EventType
 from features.interactions import Interactions
 from recsys.bundle import Bundle
 from recsys.evaluation.bootstrap import Interval, bootstrap, paired_bootstrap
@@ -87,7 +86,6 @@ def queries_at(log: Interactions, window: Window) -> PastQueries:
 def live_lists(
     live: Bundle,
     events: pl.DataFrame,
-    event_types: Sequence[EventType],
     window: Window,
     *,
     user_ids: Sequence[str],
@@ -99,7 +97,7 @@ def live_lists(
 
     It knows its own items only; what arrived since is simply not in its lists.
     """
-    log = Interactions.build(events, live.catalog.item_ids, event_types)
+    log = Interactions.build(events, live.catalog.item_ids, live.event_types)
     past = known_to(live.factors, queries_at(log, window), log.user_ids)
     answers = ranked_lists(live, past, policy, progress).by_name["ranker"]
     row_of = {item_id: row for row, item_id in enumerate(item_ids)}

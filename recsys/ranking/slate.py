@@ -22,6 +22,12 @@ def utility(probabilities: Float32Array, action_weights: Float32Array) -> Float3
     return np.asarray(probabilities @ action_weights, np.float32)
 
 
+def best_rank_utility(source_ranks: Float32Array) -> Float32Array:
+    """(n,) what stands in for utility without a ranker: 1 / (1 + best rank), 0 without any."""
+    ranks = np.where(np.isnan(source_ranks), np.inf, source_ranks)
+    return np.asarray(1.0 / (1.0 + ranks.min(axis=1)), np.float32)
+
+
 def diversify(
     order: Int64Array, utilities: Float32Array, vectors: Float32Array, k: int, strength: float
 ) -> Int64Array:
