@@ -26,11 +26,11 @@ class CollaborativeConfig:
     """How factors are learned; part of the release's manifest."""
 
     dim: int = 64
-    epochs: int = 20
+    epochs: int = 30  # Beauty, validation R@10: 10 epochs .038, 30 epochs .042
     learning_rate: float = 0.05
     item_alpha: float = 0.0
     user_alpha: float = 0.0
-    max_sampled: int = 30  # negatives tried until one outranks the positive
+    max_sampled: int = 100  # tries for a negative that outranks; validation R@10: 30 .042, 100 .045
     max_updates: int = 50_000_000  # epochs × pairs: keeps ten million events within minutes
     min_tag_items: int = 2  # a tag of one item says nothing its identity does not
     seed: int = 0
