@@ -34,6 +34,8 @@ def taste_vectors(
     queries: Queries, vectors: Float32Array, type_weights: Float32Array
 ) -> Float32Array:
     """(n, d) decayed mean of the vectors of the history's items; zero for an empty history."""
+    if len(vectors) == 0:
+        return np.zeros((len(queries), vectors.shape[1]), np.float32)
     weights = taste_weights(queries, type_weights)
     slots = vectors[np.maximum(queries.history_rows, 0)]
     return np.asarray(np.einsum("nl,nld->nd", weights, slots), np.float32)
