@@ -247,6 +247,8 @@ class Recommender:
                 raise DataError("this release has no ranker: train one, or serve by source rank")
             probabilities = self.bundle.ranker.probabilities(features)
             utilities = utility(probabilities, self.action_weights(policy))
+            if not np.isfinite(utilities).all():
+                raise DataError("the ranker answered with NaN or inf: run the night again")
         except Exception as error:  # noqa: BLE001  the slate must not depend on the ranker alone
             log.warning("ranker skipped release_id=%s reason=%s", self.release_id, error)
             degraded = [*degraded, "ranker"]

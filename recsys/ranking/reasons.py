@@ -37,7 +37,8 @@ def reasons(
         words = []
         if anchor >= 0:
             verb = _PAST_TENSE.get(history_verbs[anchor], history_verbs[anchor])
-            words.append(f"because you {verb} {titles[history.item_rows[anchor]]}")
+            title = titles[history.item_rows[anchor]] or "something like it"
+            words.append(f"because you {verb} {title}")
         if not np.isnan(source_ranks[position, trending]):
             words.append("popular right now")
         if not np.isnan(source_ranks[position, new]):
