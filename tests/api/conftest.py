@@ -1,6 +1,7 @@
 """A shop with a store, releases and a server, all in a temporary folder."""
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,12 +17,14 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.day import Day
 from api.live import Load
-from features.events import DEFAULT_EVENT_TYPES
+from features.events import DEFAULT_EVENT_TYPES, US_PER_DAY
 from features.items import ITEM_SCHEMA
 from features.store import Store
+from jobs.nightly import Places
 from recsys.releases import Manifest, Releases
 from recsys.settings import Settings
 from tests.api.fake_recommender import load_fake
+from tests.tiny import NOW_US, TinyWorld, tiny_events
 
 POLL_S = 0.05
 
@@ -161,3 +164,50 @@ def event(event_id: str, **values: object) -> dict[str, object]:
         "event_type": "click",
         **values,
     }
+
+
+@pytest.fixture(scope="session")
+def two_nights(
+    tiny_world: TinyWorld, tiny_release: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str, str]:
+    """A data folder with the releases of two nights, the second one live."""
+    folder = tmp_path_factory.mktemp("nights")
+    _copy_world(tiny_world, folder)
+    world = TinyWorld(
+        Settings(data_dir=folder).database_url,
+        Places(folder / "lake", folder / "releases", folder / "work"),
+        tiny_world.encoder,
+    )
+    with world.open_store() as store:
+        newer = tiny_events(first_day=20, n_days=2)
+        store.append_events(newer, received_at_us=NOW_US + 2 * US_PER_DAY)
+    report = world.night(now_us=NOW_US + 2 * US_PER_DAY, force=True)
+    assert report.release_id is not None
+    return folder, tiny_release[1], report.release_id
+
+
+def _copy_world(world: TinyWorld, folder: Path) -> None:
+    with world.open_store():  # its last user writes the WAL back
+        pass
+    source = world.places.releases.parent
+    shutil.copy2(source / "store.sqlite", folder / "store.sqlite")
+    for name in ("lake", "releases", "work"):
+        shutil.copytree(source / name, folder / name)
+
+
+@pytest.fixture
+def real_settings(two_nights: tuple[Path, str, str], tmp_path: Path) -> Settings:
+    """A copy of the folder, for one test to change."""
+    folder = tmp_path / "data"
+    shutil.copytree(two_nights[0], folder, ignore=shutil.ignore_patterns("work", "lake"))
+    return Settings(data_dir=folder, poll_interval_s=POLL_S)
+
+
+@pytest.fixture
+def first(two_nights: tuple[Path, str, str]) -> str:
+    return two_nights[1]
+
+
+@pytest.fixture
+def second(two_nights: tuple[Path, str, str]) -> str:
+    return two_nights[2]

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -16,69 +15,20 @@ import polars as pl
 import pytest
 
 from api.app import create_app
-from features.events import US_PER_DAY
 from features.views import FEATURE_NAMES
-from jobs.nightly import Places
 from recsys.releases import Releases
 from recsys.retrieval.text import item_text
 from recsys.settings import PREFIX, Settings
 from tests.api.conftest import POLL_S, Client, event, until
-from tests.tiny import NOW_US, TINY_COLORS, TinyWorld, tiny_events
+from tests.tiny import NOW_US, TINY_COLORS
 
 COLOR = TINY_COLORS[1]
 SHOPPER = "shopper-1"
 
 
-@pytest.fixture(scope="module")
-def two_nights(
-    tiny_world: TinyWorld, tiny_release: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, str, str]:
-    """A data folder with the releases of two nights, the second one live."""
-    folder = tmp_path_factory.mktemp("nights")
-    _copy_world(tiny_world, folder)
-    world = TinyWorld(
-        Settings(data_dir=folder).database_url,
-        Places(folder / "lake", folder / "releases", folder / "work"),
-        tiny_world.encoder,
-    )
-    with world.open_store() as store:
-        newer = tiny_events(first_day=20, n_days=2)
-        store.append_events(newer, received_at_us=NOW_US + 2 * US_PER_DAY)
-    report = world.night(now_us=NOW_US + 2 * US_PER_DAY, force=True)
-    assert report.release_id is not None
-    return folder, tiny_release[1], report.release_id
-
-
-def _copy_world(world: TinyWorld, folder: Path) -> None:
-    with world.open_store():  # its last user writes the WAL back
-        pass
-    source = world.places.releases.parent
-    shutil.copy2(source / "store.sqlite", folder / "store.sqlite")
-    for name in ("lake", "releases", "work"):
-        shutil.copytree(source / name, folder / name)
-
-
 @pytest.fixture
-def settings(two_nights: tuple[Path, str, str], tmp_path: Path) -> Settings:
-    """A copy of the folder, for one test to change."""
-    folder = tmp_path / "data"
-    shutil.copytree(two_nights[0], folder, ignore=shutil.ignore_patterns("work", "lake"))
-    return Settings(data_dir=folder, poll_interval_s=POLL_S)
-
-
-@pytest.fixture
-def first(two_nights: tuple[Path, str, str]) -> str:
-    return two_nights[1]
-
-
-@pytest.fixture
-def second(two_nights: tuple[Path, str, str]) -> str:
-    return two_nights[2]
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(create_app(settings)) as opened:
+def client(real_settings: Settings) -> Iterator[Client]:
+    with Client(create_app(real_settings)) as opened:
         until(lambda: opened.day.live.serving is not None)
         yield opened
 
@@ -277,7 +227,7 @@ def test_a_slate_is_stored_with_the_rows_it_was_scored_by(client: Client) -> Non
 
 
 def test_releases_change_under_load_without_a_failed_request(
-    client: Client, settings: Settings, first: str, second: str
+    client: Client, real_settings: Settings, first: str, second: str
 ) -> None:
     stop = threading.Event()
     seen: set[tuple[int, str]] = set()
@@ -291,7 +241,7 @@ def test_releases_change_under_load_without_a_failed_request(
             n += 1
         return n
 
-    shelf = Releases(settings.releases_dir)
+    shelf = Releases(real_settings.releases_dir)
     with ThreadPoolExecutor(2) as pool:
         shoppers = [pool.submit(shop_on, shopper) for shopper in range(2)]
         try:
@@ -307,9 +257,9 @@ def test_releases_change_under_load_without_a_failed_request(
     assert with_events >= n_told
 
 
-def test_rolling_back_is_one_command(client: Client, settings: Settings, first: str) -> None:
+def test_rolling_back_is_one_command(client: Client, real_settings: Settings, first: str) -> None:
     client.put("/v1/items/fresh", json={"title": f"{COLOR} glove"})
-    done = by_command(settings, "rollback")
+    done = by_command(real_settings, "rollback")
     assert (done.returncode, first in done.stdout) == (0, True), done.stderr
     until(lambda: client.serves(first))
     assert client.get("/readyz").json()["release_id"] == first
@@ -320,17 +270,17 @@ def test_rolling_back_is_one_command(client: Client, settings: Settings, first: 
     "name", ["items.parquet", "ranker/ranker.safetensors", "text/vectors.npy", "encoder/model.onnx"]
 )
 def test_a_tampered_release_is_refused_while_the_live_one_serves(
-    client: Client, settings: Settings, first: str, second: str, name: str
+    client: Client, real_settings: Settings, first: str, second: str, name: str
 ) -> None:
-    damaged = settings.releases_dir / first / name
+    damaged = real_settings.releases_dir / first / name
     content = damaged.read_bytes()
     damaged.unlink()  # a release's files are links to the night's
     damaged.write_bytes(content[: len(content) // 2])
-    refused = by_command(settings, "rollback")
+    refused = by_command(real_settings, "rollback")
     assert refused.returncode == 2
     assert name in refused.stderr
     assert "Traceback" not in refused.stderr
-    (settings.releases_dir / "CURRENT").write_text(f"{first}\n")
+    (real_settings.releases_dir / "CURRENT").write_text(f"{first}\n")
     until(lambda: client.day.live.n_refused == 1)
     ready = client.get("/readyz").json()
     assert ready["release_id"] == second
