@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from features.arrays import Float32Array
@@ -109,7 +110,13 @@ class Ranker:
                 f"{folder} holds a ranker trained on feature list {facts['views_hash']}, but this "
                 f"code computes list {views_hash()}: run a night with this code, or roll back"
             )
-        arrays = load_file(folder / "ranker.safetensors")
+        try:
+            arrays = load_file(folder / "ranker.safetensors")
+        except SafetensorError as error:
+            raise ReleaseError(
+                f"{folder / 'ranker.safetensors'}: found {error}, expected a safetensors file. "
+                "Run the night again or activate an older release."
+            ) from error
         layers = range(facts["layers"])
         return cls(
             actions=tuple(facts["actions"]),

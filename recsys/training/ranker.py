@@ -141,8 +141,8 @@ def _train(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=config.learning_rate, total_steps=max(steps, 2), pct_start=0.1
-    )
+        optimiser, max_lr=config.learning_rate, total_steps=max(steps, 11), pct_start=0.1
+    )  # at 10 its warm-up has no length, by which torch divides
     best, best_state, bad, epochs, loss = np.inf, network.state_dict(), 0, 0, torch.tensor(0.0)
     for _ in progress.track(range(config.epochs), total=config.epochs, label="ranker"):
         epochs += 1
