@@ -14,7 +14,6 @@ from recsys.progress import Progress
 from recsys.ranking.ranker import CLIP, Ranker
 from recsys.training.queries import RankingRows
 
-
 # So that few queries still make enough steps: 63 of them, 30 epochs, reach a validation loss of
 # 2.58 in one batch an epoch and of 1.16 in batches of 8.
 BATCHES_AN_EPOCH, SMALLEST_BATCH = 20, 8
