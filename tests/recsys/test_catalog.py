@@ -1,0 +1,129 @@
+import numpy as np
+import polars as pl
+import pytest
+
+from features.items import ITEM_SCHEMA
+from recsys.catalog import MAX_TAGS, Catalog
+from recsys.growing import GrowingArray
+from recsys.types import ItemFilter
+
+
+def items(*rows: dict[str, object]) -> pl.DataFrame:
+    blank = {
+        "title": "",
+        "description": "",
+        "tags": [],
+        "attributes": "{}",
+        "available": True,
+        "published_at_us": None,
+    }
+    return pl.DataFrame([{**blank, **row} for row in rows], schema=ITEM_SCHEMA)
+
+
+def shop() -> Catalog:
+    return Catalog(
+        items(
+            {"item_id": "lamp", "tags": ["light", "room"], "attributes": '{"price":20,"size":1}'},
+            {"item_id": "bulb", "tags": ["light"], "attributes": '{"price":0}'},
+            {"item_id": "chair", "tags": ["room"], "attributes": '{"sale":true,"wood":"oak"}'},
+            {"item_id": "gone", "tags": ["room"], "available": False},
+        )
+    )
+
+
+def shown(catalog: Catalog, **conditions: object) -> set[str]:
+    item_filter = ItemFilter(**conditions) if conditions else None  # type: ignore[arg-type]
+    return {catalog.item_ids[row] for row in np.flatnonzero(catalog.allowed(item_filter))}
+
+
+def test_rows_are_in_the_order_of_arrival_and_unknown_ids_are_minus_one() -> None:
+    catalog = shop()
+    assert catalog.rows(["chair", "no", "lamp"]).tolist() == [2, -1, 0]
+    assert (len(catalog), catalog.n_available, catalog.n_tags) == (4, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ({}, {"lamp", "bulb", "chair"}),
+        ({"tags_any": ("light", "unknown")}, {"lamp", "bulb"}),
+        ({"tags_all": ("light", "room")}, {"lamp"}),
+        ({"tags_all": ("light", "unknown")}, set()),
+        ({"tags_none": ("light",)}, {"chair"}),
+        ({"tags_none": ("unknown",)}, {"lamp", "bulb", "chair"}),
+        ({"tags_any": ("room",), "tags_none": ("light",)}, {"chair"}),
+        ({"price_max": 20}, {"lamp", "bulb"}),  # a free item costs less; an unpriced one may not
+        ({"price_min": 20}, {"lamp"}),
+        ({"price_min": 20.01}, set()),
+        ({"attributes": (("wood", ("oak", "elm")),)}, {"chair"}),
+        ({"attributes": (("size", (1.0,)),)}, {"lamp"}),
+        ({"attributes": (("sale", (True,)),)}, {"chair"}),
+        ({"attributes": (("sale", (1,)),)}, set()),  # the number is not the truth value
+        ({"attributes": (("unknown", ("x",)),)}, set()),
+    ],
+)
+def test_every_condition_must_hold(conditions: dict[str, object], expected: set[str]) -> None:
+    assert shown(shop(), **conditions) == expected
+
+
+def test_a_removed_item_keeps_its_row_and_is_shown_again_when_put() -> None:
+    catalog = shop()
+    catalog.remove(["lamp", "unknown"])
+    assert shown(catalog) == {"bulb", "chair"}
+    assert catalog.row("lamp") == 0
+    catalog.put(items({"item_id": "lamp", "title": "Lamp again"}))
+    assert shown(catalog) == {"lamp", "bulb", "chair"}
+    assert catalog.titles[0] == "Lamp again"
+    assert shown(catalog, tags_any=("light",)) == {"bulb"}  # its tags were replaced
+
+
+def test_new_and_known_items_may_come_together() -> None:
+    catalog = shop()
+    rows = catalog.put(
+        items(
+            {"item_id": "table", "tags": ["wood", "room"], "attributes": '{"wood":"elm"}'},
+            {"item_id": "bulb", "attributes": '{"wood":"oak"}'},
+        )
+    )
+    assert rows.tolist() == [4, 1]
+    assert shown(catalog, tags_any=("wood",)) == {"table"}
+
+
+def test_an_attribute_that_was_filtered_by_before_follows_later_items() -> None:
+    catalog = shop()
+    wood = {"attributes": (("wood", ("oak",)),)}
+    assert shown(catalog, **wood) == {"chair"}
+    catalog.put(items({"item_id": "shelf", "attributes": '{"wood":"oak"}'}, {"item_id": "chair"}))
+    assert shown(catalog, **wood) == {"shelf"}
+
+
+def test_tags_beyond_the_limit_are_left_to_the_encoder() -> None:
+    many = [f"t{n}" for n in range(MAX_TAGS + 3)]
+    catalog = Catalog(items({"item_id": "a", "tags": many}, {"item_id": "b", "tags": None}))
+    assert catalog.tags.shape == (2, MAX_TAGS)
+    assert catalog.n_tags == MAX_TAGS
+    assert (catalog.tags[1] == -1).all()
+
+
+def test_prices_are_logarithms_and_missing_where_unknown() -> None:
+    prices = shop().log_price
+    assert prices[0] == pytest.approx(np.log(20))
+    assert np.isfinite(prices[1])
+    assert np.isnan(prices[2:]).all()
+
+
+def test_an_empty_catalogue_allows_nothing() -> None:
+    catalog = Catalog(items())
+    assert catalog.allowed(ItemFilter(tags_any=("x",), price_max=3)).shape == (0,)
+    assert catalog.put(items({"item_id": "first"})).tolist() == [0]
+
+
+def test_an_array_grows_without_moving_what_was_read() -> None:
+    array = GrowingArray(np.arange(3))
+    before = array.rows
+    for n in range(3, 100):
+        array.append(np.array([n]))
+    assert array.rows.tolist() == list(range(100))
+    assert before.tolist() == [0, 1, 2]
+    array.append(np.empty(0, np.int64))
+    assert len(array.rows) == 100
