@@ -1,6 +1,7 @@
 """PUT, GET and DELETE /v1/items/{id}: the catalogue, effective in the very next answer."""
 
 import asyncio
+import json
 from typing import Annotated
 
 import orjson
@@ -88,7 +89,7 @@ def _checked(item_id: str, body: ItemBody) -> pl.DataFrame:
     published = parse_times(
         pl.Series([row.pop("published_at")], dtype=pl.String), name="published_at"
     )
-    attributes = orjson.dumps(row.pop("attributes")).decode()
+    attributes = json.dumps(row.pop("attributes"))  # orjson writes no integer beyond 64 bits
     row |= {"item_id": item_id, "tags": list(body.tags), "attributes": attributes}
     frame = pl.DataFrame([row], schema_overrides={"tags": pl.List(pl.String)})
     checked = check_items(frame.hstack(published))

@@ -116,6 +116,21 @@ def test_paths_that_lead_nowhere_say_so(
     assert assert_sound(client, method, path) == status
 
 
+def test_an_integer_beyond_64_bits_is_an_attribute_like_any_other(client: Client) -> None:
+    attributes = {"price": 10**30, "serial": [10**40, "x"]}
+    assert (
+        assert_sound(client, "PUT", "/v1/items/big", json={"title": "x", "attributes": attributes})
+        == 200
+    )
+    assert assert_sound(client, "GET", "/v1/items/big") == 200
+    assert (
+        assert_sound(
+            client, "POST", "/v1/recommend", json={"filter": {"attributes": {"serial": ["x"]}}}
+        )
+        == 200
+    )
+
+
 def test_errors_of_a_body_name_each_field(client: Client) -> None:
     answer = client.post("/v1/recommend", json={"k": 0, "usr": 1, "filter": {"price_min": "x"}})
     fields = {problem["field"] for problem in answer.json()["error"]["details"]}
