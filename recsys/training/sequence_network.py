@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  torch's own convention
 
-TEXT_SCALE = 2.0  # of unit rows, of which the leading components hold about half
+TEXT_SCALE = 2.0  # Beauty, validation R@10 after 6 epochs: 1 .115, 2 .118, 4 (dropout .4) .095
 LOSS_ROWS = 192  # logits made at once: 192 × 12,000 floats stay in cache; 128-256 are alike
 
 
@@ -71,7 +71,7 @@ class SequenceNetwork(nn.Module):
         nn.init.normal_(self.items.weight, std=0.02)
         nn.init.normal_(self.positions.weight, std=0.02)
         # The leading whitened components, so that text likeness counts from the first step: after
-        # 6 epochs on Beauty R@10 .118 against .104 from a random map.
+        # 6 epochs on Beauty validation R@10 .118 against .104 from a random map.
         self.adaptor.weight.data.copy_(TEXT_SCALE * torch.eye(dim, text_dim))
         for block in self.blocks:
             cast(Block, block).start_near_identity()
