@@ -64,6 +64,12 @@ class Dataset:
                 f"interactions lack the columns {sorted(missing)}; found {frame.columns}: rename "
                 "yours to user_id, item_id, datetime, event_type"
             )
+        nameless = len(frame) - len(frame.drop_nulls(["user_id", "item_id"]))
+        if nameless:
+            raise DataError(
+                f"{nameless} interactions have no user_id or no item_id: drop them, or put the "
+                "session in place of the user"
+            )
         events = frame.select(
             pl.col("user_id").cast(pl.String),
             pl.col("item_id").cast(pl.String),
