@@ -10,7 +10,7 @@ from features.events import DEFAULT_EVENT_TYPES, EVENT_SCHEMA, US_PER_DAY, US_PE
 from features.items import ITEM_SCHEMA
 from features.store import Store
 from jobs.nightly import NightConfig, NightReport, Places, run_night
-from recsys.progress import Silent
+from recsys.progress import Progress, Silent
 from recsys.training.collaborative import CollaborativeConfig
 from recsys.training.encoder import EncoderConfig
 from recsys.training.ranker import RankerConfig
@@ -39,7 +39,9 @@ class TinyWorld:
     def open_store(self) -> Store:
         return Store.open(self.url)
 
-    def night(self, *, now_us: int = NOW_US, force: bool = False) -> NightReport:
+    def night(
+        self, *, now_us: int = NOW_US, force: bool = False, progress: Progress | None = None
+    ) -> NightReport:
         with self.open_store() as store:
             return run_night(
                 store,
@@ -47,19 +49,23 @@ class TinyWorld:
                 DEFAULT_EVENT_TYPES,
                 self.config,
                 now_us=now_us,
-                progress=Silent(),
+                progress=progress or Silent(),
                 force=force,
             )
 
 
 def make_world(folder: Path, encoder: Path, items: pl.DataFrame, events: pl.DataFrame) -> TinyWorld:
-    places = Places(folder / "lake", folder / "releases", folder / "work")
-    world = TinyWorld(f"sqlite:///{folder / 'store.sqlite'}", places, encoder)
+    world = world_in(folder, encoder)
     with world.open_store() as store:
         if len(items):
             store.upsert_items(items, updated_at_us=NOW_US)
         store.append_events(events, received_at_us=NOW_US)
     return world
+
+
+def world_in(folder: Path, encoder: Path) -> TinyWorld:
+    places = Places(folder / "lake", folder / "releases", folder / "work")
+    return TinyWorld(f"sqlite:///{folder / 'store.sqlite'}", places, encoder)
 
 
 def tiny_config(encoder: Path) -> NightConfig:

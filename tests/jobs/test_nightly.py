@@ -1,5 +1,8 @@
 """Nights of the tiny storefront: whole, repeated, interrupted; and of shops with very little."""
 
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +14,6 @@ import pytest
 from features.errors import DataError
 from features.events import DEFAULT_EVENT_TYPES, EVENT_SCHEMA, US_PER_SECOND
 from features.items import ITEM_SCHEMA
-from jobs.nightly import run_night
 from recsys.recommender import Recommender
 from recsys.releases import Releases
 from recsys.types import Ask
@@ -25,6 +27,19 @@ from tests.tiny import (
     tiny_items,
 )
 
+KILLED_NIGHT = """
+import os, signal, sys
+from pathlib import Path
+from recsys.progress import Silent
+from tests.tiny import world_in
+
+class Deadly(Silent):
+    def say(self, text):
+        if text.startswith("counting"):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+world_in(Path(sys.argv[1]), Path(sys.argv[2])).night(progress=Deadly())
+"""
 STEPS = ("text", "past", "ranker", "recent", "serving")
 T = TypeVar("T")
 
@@ -82,21 +97,19 @@ def test_the_manifest_says_what_the_release_was_made_of(tiny_release: tuple[Path
     assert set(manifest.steps) == {"text", "ranker", "serving"}
 
 
-def test_a_night_interrupted_in_any_step_publishes_nothing_and_is_resumed(
+def test_a_night_that_fails_or_is_killed_in_any_step_publishes_nothing_and_is_resumed(
     tmp_path: Path, tiny_text_encoder: Path
 ) -> None:
     world = make_world(tmp_path, tiny_text_encoder, tiny_items(), tiny_events(n_days=12))
+    releases = Releases(world.places.releases)
     for step in STEPS:
-        with world.open_store() as store, pytest.raises(StumbledError):
-            run_night(
-                store,
-                world.places,
-                DEFAULT_EVENT_TYPES,
-                world.config,
-                now_us=NOW_US,
-                progress=Stumbling(step),
-            )
-        assert Releases(world.places.releases).current() is None
+        with pytest.raises(StumbledError):
+            world.night(progress=Stumbling(step))
+        assert releases.current() is None
+        if step == "text":  # the next one is killed outright, in the step after it
+            night = [sys.executable, "-c", KILLED_NIGHT, tmp_path, tiny_text_encoder]
+            assert subprocess.run(night).returncode == -signal.SIGKILL
+            assert releases.current() is None
     report = world.night()
     assert report.published
     assert report.skipped_steps == STEPS[:-1]  # what was finished before each fall was kept

@@ -1,0 +1,90 @@
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.events import DEFAULT_EVENT_TYPES, US_PER_DAY
+from features.interactions import Interactions
+from recsys.evaluation.trial import TrialResult, Window, live_lists, queries_at, run_trial
+from recsys.policy import Policy
+from recsys.progress import Silent
+from recsys.recommender import Recommender
+from tests.tiny import FIRST_DAY_US, N_DAYS, tiny_events
+
+# Days that the tiny release has not seen.
+WINDOW = Window(FIRST_DAY_US + N_DAYS * US_PER_DAY, FIRST_DAY_US + (N_DAYS + 3) * US_PER_DAY)
+
+
+@pytest.fixture
+def log(tiny_recommender: Recommender) -> Interactions:
+    return Interactions.build(all_events(), tiny_recommender.catalog.item_ids, DEFAULT_EVENT_TYPES)
+
+
+def all_events() -> pl.DataFrame:
+    return pl.concat([tiny_events(), tiny_events(first_day=N_DAYS, n_days=3)])
+
+
+def test_the_release_beats_popularity_on_days_it_has_not_seen(
+    tiny_recommender: Recommender, log: Interactions
+) -> None:
+    result = run_trial(tiny_recommender.bundle, log, WINDOW, Policy(), Silent())
+    assert isinstance(result, TrialResult)
+    assert result.users > 50
+    assert result.metrics["ranker"]["ndcg@10"] > 2 * result.metrics["trending"]["ndcg@10"]
+    assert result.against["trending"].low > 0
+    assert result.candidate_recall > 0.9
+
+
+def test_each_shopper_is_asked_once_at_the_cut(log: Interactions) -> None:
+    past = queries_at(log, WINDOW)
+    assert len(set(past.users.tolist())) == len(past)
+    assert (past.queries.now_us == WINDOW.start_us).all()
+    assert past.queries.history_time_us.max() < WINDOW.start_us
+
+
+def test_the_live_release_alone_is_as_good_as_itself(
+    tiny_recommender: Recommender, log: Interactions
+) -> None:
+    live = live_lists(
+        tiny_recommender.bundle,
+        all_events(),
+        WINDOW,
+        user_ids=log.user_ids,
+        item_ids=tiny_recommender.catalog.item_ids,
+        policy=Policy(),
+        progress=Silent(),
+    )
+    result = run_trial(tiny_recommender.bundle, log, WINDOW, Policy(), Silent(), live=live)
+    assert result is not None
+    assert result.metrics["live"] == result.metrics["ranker"]
+    assert result.against["live"].low == result.against["live"].high == 0
+
+
+def test_live_lists_speak_the_rows_of_the_new_catalogue(tiny_recommender: Recommender) -> None:
+    item_ids = tiny_recommender.catalog.item_ids
+    events = all_events()
+    log = Interactions.build(events, item_ids, DEFAULT_EVENT_TYPES)
+    asked: dict[str, Any] = {"user_ids": log.user_ids, "policy": Policy(), "progress": Silent()}
+    same = live_lists(tiny_recommender.bundle, events, WINDOW, item_ids=item_ids, **asked)
+    turned = live_lists(tiny_recommender.bundle, events, WINDOW, item_ids=item_ids[::-1], **asked)
+    np.testing.assert_array_equal(np.where(turned >= 0, len(item_ids) - 1 - turned, -1), same)
+    fewer = live_lists(tiny_recommender.bundle, events, WINDOW, item_ids=item_ids[:30], **asked)
+    np.testing.assert_array_equal(np.where(same < 30, same, -1), fewer)
+
+
+def test_a_window_in_which_nobody_came_has_no_result(
+    tiny_recommender: Recommender, log: Interactions
+) -> None:
+    later = Window(WINDOW.end_us + US_PER_DAY, WINDOW.end_us + 2 * US_PER_DAY)
+    assert run_trial(tiny_recommender.bundle, log, later, Policy(), Silent()) is None
+    live = live_lists(
+        tiny_recommender.bundle,
+        all_events(),
+        later,
+        user_ids=log.user_ids,
+        item_ids=tiny_recommender.catalog.item_ids,
+        policy=Policy(),
+        progress=Silent(),
+    )
+    assert (live == -1).all()
