@@ -176,7 +176,8 @@ def read_items(path: Path) -> pl.DataFrame:
             f"{len(rejected)} rows of {path} are no items, one because {rejected['reason'][0]}: "
             "correct them"
         )
-    return pl.concat([part.accepted for part in parts]).unique("item_id", keep="last")
+    accepted = pl.concat([part.accepted for part in parts])
+    return accepted.unique("item_id", keep="last", maintain_order=True)
 
 
 def read_sequences(path: Path) -> pl.DataFrame:
