@@ -225,6 +225,7 @@ class ItemBody(Body):
     available: bool = True
     published_at: str | None = Field(
         default=None,
-        description="ISO-8601 with a zone; when it was first sold",
+        description="ISO-8601 with a zone; when it was first sold; without it, what was stored "
+        "before, and for a new item the server's time",
         json_schema_extra={"format": "date-time"},
     )

@@ -31,9 +31,12 @@ ItemId = Annotated[Id, Path(description="any text of up to 256 characters, perce
     **documented(ItemStored, 503, takes=ItemBody),
 )
 async def put_item(request: Request, item_id: ItemId) -> Response:
-    item = _checked(item_id, await read(request, ItemBody))
-    today = day(request)
-    n_changed = await asyncio.to_thread(today.store.upsert_items, item, updated_at_us=now_us())
+    item, today, now = _checked(item_id, await read(request, ItemBody)), day(request), now_us()
+    if item["published_at_us"][0] is None:  # an item that nobody dates is new when it first comes
+        known = await asyncio.to_thread(today.store.item, item_id)
+        first_us = known["published_at_us"] if known else now
+        item = item.with_columns(pl.lit(first_us, pl.Int64).alias("published_at_us"))
+    n_changed = await asyncio.to_thread(today.store.upsert_items, item, updated_at_us=now)
     is_loaded = today.live.serving is not None
     if n_changed:
         is_loaded = await today.live.refresh(item_id)

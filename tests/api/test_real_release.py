@@ -129,10 +129,16 @@ def test_a_new_item_is_found_in_every_way_at_once(client: Client) -> None:
     assert any(item_id.startswith(COLOR) for item_id in ordered(client, user_id="fan", k=3))
 
 
-def test_a_new_item_without_a_date_counts_as_arrived_today(client: Client) -> None:
-    client.put("/v1/items/undated", json={"title": f"{COLOR} ring"})
+def test_a_new_item_without_a_date_counts_as_arrived_now(client: Client) -> None:
+    undated = {"title": f"{COLOR} ring"}
+    client.put("/v1/items/undated", json=undated)
     answer = client.recommend(k=100, explain=True)["items"]
-    assert "undated" in [e["item_id"] for e in answer]
+    sources = {e["item_id"]: e["explanation"]["source_scores"] for e in answer}
+    assert "new_items" in sources["undated"]
+    assert client.put("/v1/items/undated", json=undated).json()["changed"] is False
+    dated = client.get("/v1/items/undated").json()["published_at"]
+    client.put("/v1/items/undated", json={"title": "another title"})
+    assert client.get("/v1/items/undated").json()["published_at"] == dated
 
 
 def test_a_changed_item_is_what_it_is_now(client: Client) -> None:
