@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 
 from features.arrays import Float32Array, Int64Array
 from features.errors import ReleaseError
+from recsys.retrieval.onnx import open_session
 
 MODEL_FILE, TOKENIZER_FILE, CARD_FILE = "model.onnx", "tokenizer.json", "encoder.json"
 BATCH_SIZE = 32  # best of 32/64/128 for ONNX Runtime on CPU
@@ -121,20 +122,7 @@ class OnnxEncoder:
         """Raises ReleaseError where a file is missing or damaged."""
         card = EncoderCard.load(folder)
         tokenizer = load_tokenizer(folder / TOKENIZER_FILE, max_tokens=card.max_tokens)
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # A spinning pool would burn the cores that answer requests.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        try:
-            session = ort.InferenceSession(
-                str(folder / MODEL_FILE), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's errors share no base class
-            raise ReleaseError(
-                f"{folder / MODEL_FILE}: expected an ONNX model, found {error}."
-                " Publish the release again."
-            ) from error
+        session = open_session(folder / MODEL_FILE, threads=threads)
         return cls(card, tokenizer, session)
 
     @property

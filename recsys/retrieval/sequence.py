@@ -11,6 +11,7 @@ import onnxruntime as ort
 from features.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from features.errors import DataError, ReleaseError
 from recsys.retrieval.index import VectorIndex
+from recsys.retrieval.onnx import open_session
 
 MODEL_FILE, CARD_FILE = "model.onnx", "sequence.json"
 ITEMS_FILE, ADAPTOR_FILE = "items.npy", "adaptor.npy"
@@ -55,22 +56,15 @@ class SequenceModel:
     @classmethod
     def load(cls, folder: Path, *, threads: int = 1) -> "SequenceModel":
         """Raises ReleaseError where a file is missing, damaged or does not fit the others."""
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        # A spinning pool would burn the cores that answer requests.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             card = SequenceCard.load(folder)
             adaptor = np.load(folder / ADAPTOR_FILE, allow_pickle=False)
-            session = ort.InferenceSession(
-                str(folder / MODEL_FILE), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # ONNX Runtime's errors share no base class
+        except (OSError, ValueError, TypeError) as error:
             raise ReleaseError(
                 f"{folder}: expected a sequence model, found {error!r}. "
                 "Run the night again or activate an older release."
             ) from error
+        session = open_session(folder / MODEL_FILE, threads=threads)
         index = VectorIndex.load(folder / ITEMS_FILE)
         if not index.dim == card.dim == adaptor.shape[-1]:
             raise ReleaseError(
