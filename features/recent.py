@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Column, CompoundSelect, Engine, Select, bindparam, select
+from sqlalchemy import Column, CompoundSelect, Engine, Select, bindparam, func, select
 
 from features.events import RecentEvents
 from features.tables import events
@@ -57,11 +57,14 @@ def _newest(column: Column[Any], parameter: str) -> Select[Any]:
 
 
 def _newest_of_either() -> CompoundSelect[Any]:
-    """Each half is limited by its own index; UNION counts an event of both once."""
-    halves = [
-        select(_newest(column, parameter).subquery())
-        for column, parameter in ((events.c.user_id, "user"), (events.c.session_id, "session"))
-    ]
-    both = halves[0].union(halves[1])
+    """Each half is limited by its own index; UNION counts an event of both once.
+
+    What another user did in the session, on a shared device, is left out.
+    """
+    by_user = _newest(events.c.user_id, "user").subquery()
+    by_session = _newest(events.c.session_id, "session").add_columns(events.c.user_id).subquery()
+    columns = [by_session.c[column.name] for column in by_user.c]
+    is_own = func.coalesce(by_session.c.user_id, bindparam("user")) == bindparam("user")
+    both = select(by_user).union(select(*columns).where(is_own))
     time, event_id = both.selected_columns["event_time_us"], both.selected_columns["event_id"]
     return both.order_by(time.desc(), event_id.desc()).limit(bindparam("most"))

@@ -104,6 +104,17 @@ def test_recent_events_are_the_newest_before_now_oldest_first(store: Store) -> N
     assert recent.event_time_us.dtype == np.int64
 
 
+def test_what_another_user_did_in_a_shared_session_is_not_told(store: Store) -> None:
+    rows = [
+        event("1", user_id="ann", session_id="s", item_id="secret"),
+        event("2", user_id=None, session_id="s", item_id="nameless"),
+        event("3", user_id="bob", session_id="s", item_id="own"),
+    ]
+    store.append_events(events(*rows), received_at_us=NOON_US)
+    found = store.recent_events(user_id="bob", session_id="s", before_us=NOON_US + 1, limit=9)
+    assert recent_items(found) == ["nameless", "own"]
+
+
 def test_an_event_of_both_user_and_session_counts_once(store: Store) -> None:
     rows = [
         event("1", item_id="user", event_time_us=NOON_US),
