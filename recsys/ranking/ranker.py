@@ -52,12 +52,13 @@ class Ranker:
         return np.asarray(1.0 / (1.0 + np.exp(-(slope * logits + intercept))), np.float32)
 
     def contributions(
-        self, features: Float32Array, action_weights: Float32Array, steps: int = 16
+        self, features: Float32Array, action_weights: Float32Array, steps: int = 128
     ) -> dict[str, Float32Array]:
         """Feature group → (n,) its share of the weighted logit, against the average candidate.
 
         Integrated gradients (Sundararajan et al. 2017) with the midpoint rule; the groups sum to
-        weighted logit(x) - weighted logit(average), up to the rule's error.
+        weighted logit(x) - weighted logit(average), up to the rule's error: with 128 steps a few
+        thousandths, at 7 ms for 100 items; with 16 a tenth of small sums.
         """
         x = self.standardise(features)
         gradient = np.zeros_like(x)
