@@ -8,7 +8,7 @@ ranker/            the ranker; absent while it is being trained
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +36,18 @@ from recsys.retrieval.sources import (
     SimilarText,
     Trending,
 )
+from recsys.retrieval.text import item_texts
 from recsys.retrieval.whitening import Whitening
 from recsys.types import CandidateSource
+
+
+@dataclass(frozen=True, slots=True)
+class ItemVectors:
+    """What embedding items takes time for; made off the event loop, then put in at once."""
+
+    text: Float32Array  # (n, d_text), whitened
+    sequence: Float32Array  # (n, d_sequence)
+    factors: Float32Array  # (n, d_factors)
 
 
 class Bundle:
@@ -57,6 +67,7 @@ class Bundle:
         has_ranker = (folder / "ranker").exists()
         self.ranker = Ranker.load(folder / "ranker") if has_ranker else None
         self._check_rows(folder)
+        self._n_learned = len(self.catalog)  # items of the night; later ones have rows from here
         self.type_weights = np.array([kind.weight for kind in self.event_types], np.float32)
         self._trending = Trending(self.snapshots)
         self._new_items = NewItems(self.text_index, self.catalog.published_at_us, self.type_weights)
@@ -85,11 +96,39 @@ class Bundle:
         """(n, d) vectors in the space of the text index."""
         return self.whitening(self.encoder.encode(texts))
 
+    def embed_items(self, items: pl.DataFrame) -> ItemVectors:
+        text = self.embed(item_texts(items))
+        return ItemVectors(
+            text,
+            self.sequence.item_vectors_from_text(text),
+            self.factors.item_vectors_from_tags(items["tags"].to_list()),
+        )
+
+    def put_items(self, items: pl.DataFrame, vectors: ItemVectors) -> None:
+        """Insert or replace items (ITEM_SCHEMA, each id once).
+
+        Of an item the night knew, words, tags, price and availability change at once, and with
+        the words its text vector. Its sequence and factor vectors stay: most of what they say was
+        learned from what shoppers did with it, and its text or tags alone say less.
+        """
+        n_before = len(self.catalog)
+        rows = self.catalog.put(items)
+        new = rows >= n_before
+        for index, matrix, first_to_replace in (
+            (self.text_index, vectors.text, 0),
+            (self.sequence.index, vectors.sequence, self._n_learned),
+            (self.factors.index, vectors.factors, self._n_learned),
+        ):
+            index.append(matrix[new][np.argsort(rows[new])])
+            for i in np.flatnonzero(~new & (rows >= first_to_replace)):
+                index.replace(int(rows[i]), matrix[i])
+        self._grown()
+
     def most_popular(self, allowed: BoolArray, n: int) -> Int32Array:
         """Up to n allowed rows, most popular first, then those too new to have a popularity."""
         return self._trending.first(allowed, n)
 
-    def grown(self) -> None:
+    def _grown(self) -> None:
         """Matrices were appended to: views of them must be taken again."""
         self._new_items.arrived(self.catalog.published_at_us)
         self.feature_inputs = self._feature_inputs()

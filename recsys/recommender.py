@@ -20,27 +20,17 @@ from features.events import EventType
 from features.history import HISTORY_LENGTH, unit_rows
 from features.interactions import shopper_id
 from features.views import FEATURE_NAMES, SOURCES
-from recsys.bundle import Bundle
+from recsys.bundle import Bundle, ItemVectors
 from recsys.policy import Policy
 from recsys.ranking.features import feature_rows, history_of
 from recsys.ranking.filters import keep_mask
 from recsys.ranking.reasons import reasons
 from recsys.ranking.slate import Choice, best_rank_utility, diversify, explore, utility
 from recsys.retrieval.merge import merge, retrieve, select
-from recsys.retrieval.text import item_texts
 from recsys.types import Answer, Ask, Candidates, ItemFilter, Queries, Retrieved, Slate
 
 log = logging.getLogger(__name__)
 SEARCH_DEPTH = 200  # items that match the words before they are personalised
-
-
-@dataclass(frozen=True, slots=True)
-class ItemVectors:
-    """What embedding an item costs time for; made off the event loop, then put in at once."""
-
-    text: Float32Array  # (n, d_text), whitened
-    sequence: Float32Array  # (n, d_sequence)
-    factors: Float32Array  # (n, d_factors)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,8 +54,6 @@ class Recommender:
         self.release_id = release_id
         self.bundle = bundle
         self.catalog = bundle.catalog
-        self._n_learned = len(bundle.catalog)  # items of the night; later ones have rows from here
-        self._n_learned = len(bundle.catalog)  # items of the night; later ones have rows from here
         self.event_types: tuple[EventType, ...] = bundle.event_types
         self._type_of = {kind.name: code for code, kind in enumerate(bundle.event_types)}
         positive = [kind.name for kind in bundle.event_types if kind.is_positive]
@@ -139,32 +127,11 @@ class Recommender:
 
     def embed_items(self, items: pl.DataFrame) -> ItemVectors:
         """Slow (an encoder pass) and safe in any thread: it changes nothing."""
-        text = self.bundle.embed(item_texts(items))
-        return ItemVectors(
-            text,
-            self.bundle.sequence.item_vectors_from_text(text),
-            self.bundle.factors.item_vectors_from_tags(items["tags"].to_list()),
-        )
+        return self.bundle.embed_items(items)
 
     def put_items(self, items: pl.DataFrame, vectors: ItemVectors) -> None:
-        """Retrievable from the next request on.
-
-        Of an item the night knew, words, tags, price and availability change at once, and with
-        the words its text vector. Its sequence and factor vectors stay: most of what they say was
-        learned from what shoppers did with it, and its text or tags alone say less.
-        """
-        n_before = len(self.catalog)
-        rows = self.catalog.put(items)
-        new = rows >= n_before
-        for index, matrix, first_to_replace in (
-            (self.bundle.text_index, vectors.text, 0),
-            (self.bundle.sequence.index, vectors.sequence, self._n_learned),
-            (self.bundle.factors.index, vectors.factors, self._n_learned),
-        ):
-            index.append(matrix[new][np.argsort(rows[new])])
-            for i in np.flatnonzero(~new & (rows >= first_to_replace)):
-                index.replace(int(rows[i]), matrix[i])
-        self.bundle.grown()
+        """Retrievable from the next request on."""
+        self.bundle.put_items(items, vectors)
 
     def remove_items(self, item_ids: Sequence[str]) -> None:
         self.catalog.remove(item_ids)
