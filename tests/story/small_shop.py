@@ -103,11 +103,15 @@ class SmallShop:
             return pl.concat(store.events_after(0))
 
 
-def live_a_day(client: Client, truth: Storefront, day: int, n_visits: int) -> pl.DataFrame:
+def live_a_day(
+    client: Client, truth: Storefront, day: int, n_visits: int, exploration: float
+) -> pl.DataFrame:
     """Every visit of a day is given a slate by the server and answers it; the events are told."""
 
     def answers(visits: pl.DataFrame) -> list[Shown]:
-        return [_shown(client, user, session) for session, user, _ in visits.iter_rows()]
+        return [
+            _shown(client, user, session, exploration) for session, user, _ in visits.iter_rows()
+        ]
 
     events = simulate_day(truth, answers, day, n_visits=n_visits).events
     times = pl.from_epoch("event_time_us", time_unit="us").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
@@ -118,8 +122,10 @@ def live_a_day(client: Client, truth: Storefront, day: int, n_visits: int) -> pl
     return events
 
 
-def _shown(client: Client, user_id: str | None, session_id: str) -> Shown:
-    answer = client.recommend(user_id=user_id, session_id=session_id, k=K)
+def _shown(client: Client, user_id: str | None, session_id: str, exploration: float) -> Shown:
+    answer = client.recommend(
+        user_id=user_id, session_id=session_id, k=K, policy={"exploration": exploration}
+    )
     return Shown(answer["request_id"], [entry["item_id"] for entry in answer["items"]])
 
 

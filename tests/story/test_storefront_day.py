@@ -1,7 +1,9 @@
 """Import → night → a day of shopping through the server → night: is the shop better for it?
 
 The sample knows what its shoppers truly want, so the answer does not depend on what they were
-shown. Seeds 0, 1 and 2 gave the second release +11 %, +12 % and +5 % of true utility.
+shown. What is learned does: the day explores half of its positions, as a young shop should. With
+the default of one in twenty the second night mostly learns what the first one chose to show, and
+gains nothing that could be told from chance (seed 0: +0.3 ± 0.3, seed 1: 0.0 ± 0.3).
 """
 
 from collections.abc import Mapping
@@ -26,6 +28,7 @@ from tests.story.small_shop import (
 # A log of 15 events a shopper, then a day that more than doubles it.
 SIZE = Size(n_events=6_000, n_users=400, n_items=300, n_days=4)
 VISITS = 1_800
+EXPLORATION = 0.5  # gains at .05, .3 and .6, seed 0: +4 %, +6 %, +13 %
 JUDGES = 300  # shoppers whose slates are compared
 NOON_US = 12 * 3_600 * 1_000_000
 
@@ -40,7 +43,7 @@ def test_the_second_night_is_worth_more_to_the_same_shoppers(
     assert first.published, first.reason
     with shop.server() as client:
         assert client.serves(str(first.release_id))
-        events = live_a_day(client, truth, lived, VISITS)
+        events = live_a_day(client, truth, lived, VISITS, EXPLORATION)
         _check_the_record(shop, events)
         slates = {"first night": slates_for(client, judges)}
         second = shop.night(before_day=next_day)
