@@ -67,7 +67,8 @@ def history_views(
         alike = _alike(relation, history.item_rows, candidates, relations)
         out[:, column] = alike[:, -1]
         out[:, column + 1] = alike.max(axis=1)
-        out[:, column + 2] = alike @ recent
+        # einsum: OpenBLAS raises "invalid value" on finite matrices this narrow
+        out[:, column + 2] = np.einsum("ch,h->c", alike, recent)
         column += 3
     out[:, column:] = np.column_stack(
         [

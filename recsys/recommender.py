@@ -101,7 +101,7 @@ class Recommender:
         order = np.argsort(-scored.utilities, kind="stable")[: ask.k]
         choice = Choice(order, np.ones(len(order), np.float32))
         clock.lap("ranker")
-        answer = self._answer(ask, queries, scored, choice, {})
+        answer = self._answer(ask, queries, scored, choice, {}, otherwise="matches your words")
         answer.stage_ms.update(clock.laps_ms)
         return answer
 
@@ -252,7 +252,14 @@ class Recommender:
         )
 
     def _answer(
-        self, ask: Ask, queries: Queries, scored: Scored, choice: Choice, removed: dict[str, int]
+        self,
+        ask: Ask,
+        queries: Queries,
+        scored: Scored,
+        choice: Choice,
+        removed: dict[str, int],
+        *,
+        otherwise: str | None = None,
     ) -> Answer:
         rows = scored.candidates.item_rows[choice.chosen]
         history = history_of(queries, 0, self.bundle.feature_inputs.type_weights)
@@ -274,6 +281,7 @@ class Recommender:
                 [self.event_types[kind].name for kind in kinds],
                 self.catalog.titles,
                 self.bundle.feature_inputs.relations,
+                otherwise=otherwise,
             ),
             explanations=self._explain(scored, choice, ask.policy) if ask.explain else None,
             degraded=tuple(scored.degraded),

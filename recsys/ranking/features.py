@@ -104,7 +104,8 @@ def _affinity(
             return None
         scores = neighbour_scores(history.item_rows, rows, inputs.relations.neighbours)
         steps = np.arange(len(history.item_rows), dtype=np.float32)[::-1]
-        return np.asarray(scores @ (STEP_DECAY**steps * history.weights), np.float32)
+        decayed = STEP_DECAY**steps * history.weights
+        return np.asarray(np.einsum("ch,h->c", scores, decayed), np.float32)
     vectors = candidates.query_vectors.get(source)
     if vectors is None or not vectors[query].any():
         return None

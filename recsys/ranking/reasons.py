@@ -28,8 +28,14 @@ def reasons(
     history_verbs: Sequence[str],
     titles: Sequence[str],
     relations: ItemRelations,
+    *,
+    otherwise: str | None = None,
 ) -> tuple[tuple[str, ...], ...]:
-    """One tuple of sentences for each item; `history_verbs` are the event types of the history."""
+    """One tuple of sentences for each item; `history_verbs` are the event types of the history.
+
+    `otherwise` is said of an item that nothing else can be said of.
+    """
+    otherwise = otherwise or ("picked for you" if len(history.item_rows) else "popular")
     anchors = _anchors(item_rows, history, relations)
     trending, new = SOURCES.index("trending"), SOURCES.index("new_items")
     out = []
@@ -43,7 +49,7 @@ def reasons(
             words.append("popular right now")
         if not np.isnan(source_ranks[position, new]):
             words.append("new")
-        out.append(tuple(words or ["picked for you" if len(history.item_rows) else "popular"]))
+        out.append(tuple(words or [otherwise]))
     return tuple(out)
 
 
