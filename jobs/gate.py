@@ -24,8 +24,8 @@ class Verdict:
 def judge_release(trial: TrialResult | None, config: GateConfig, *, has_live: bool) -> Verdict:
     """Refuse on evidence of harm: the whole interval of the difference below the margin.
 
-    Without a live release there is nothing to protect, and text alone already serves a new shop;
-    with one, a trial that could not be held is no licence to replace it.
+    Without a live release nothing can be harmed, and any release serves a new shop better than
+    none; with one, a trial that could not be held is no licence to replace it.
     """
     if trial is None or trial.users < config.min_users:
         found = 0 if trial is None else trial.users
@@ -33,14 +33,20 @@ def judge_release(trial: TrialResult | None, config: GateConfig, *, has_live: bo
         if has_live:
             return Verdict(False, f"{reason}; the live release stays (use --force to replace it)")
         return Verdict(True, f"first release, published unjudged: {reason}")
+    harm = _harm(trial, config)
+    if harm is not None:
+        return Verdict(not has_live, harm if has_live else f"first release, although {harm}")
+    own = trial.metrics["ranker"]["ndcg@10"]
+    return Verdict(True, f"nDCG@10 {own:.4f} on {trial.users} shoppers, no evidence of harm")
+
+
+def _harm(trial: TrialResult, config: GateConfig) -> str | None:
     for rival, difference in trial.against.items():
         floor = -config.margin * trial.metrics[rival]["ndcg@10"]
         if difference.high < floor:
-            return Verdict(
-                False,
+            return (
                 f"worse than {'popularity' if rival == BASELINE else rival}: nDCG@10 differs by "
                 f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}], "
-                f"at least {floor:+.4f} is expected",
+                f"at least {floor:+.4f} is expected"
             )
-    own = trial.metrics["ranker"]["ndcg@10"]
-    return Verdict(True, f"nDCG@10 {own:.4f} on {trial.users} shoppers, no evidence of harm")
+    return None

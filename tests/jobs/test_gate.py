@@ -33,10 +33,13 @@ def test_a_release_clearly_worse_than_the_live_one_is_refused_by_name() -> None:
     assert "live" in verdict.reason
 
 
-def test_a_release_clearly_worse_than_popularity_is_refused_even_as_the_first() -> None:
-    verdict = judge_release(trial(trending=(-0.08, -0.03)), CONFIG, has_live=False)
-    assert not verdict.passed
-    assert "popularity" in verdict.reason
+def test_a_release_clearly_worse_than_popularity_goes_live_only_where_nothing_is() -> None:
+    worse = trial(trending=(-0.08, -0.03))
+    first, later = (judge_release(worse, CONFIG, has_live=live) for live in (False, True))
+    assert first.passed
+    assert not later.passed
+    assert "popularity" in first.reason
+    assert "popularity" in later.reason
 
 
 def test_a_loss_within_the_margin_or_not_proven_passes() -> None:
