@@ -240,5 +240,5 @@ def test_a_damaged_folder_is_a_release_error(folder: Path, tmp_path: Path) -> No
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "model.onnx").write_bytes(b"not a graph")
-    with pytest.raises(ReleaseError, match="model.onnx: expected an ONNX model"):
+    with pytest.raises(ReleaseError, match=r"model\.onnx: expected an ONNX model"):
         SequenceModel.load(tmp_path)
