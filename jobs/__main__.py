@@ -93,7 +93,8 @@ def night(
     ] = False,
 ) -> None:
     """Learn from everything up to now and publish one release."""
-    from jobs.nightly import Places, night_config, night_lock, run_night
+    from jobs.nightly import run_night
+    from jobs.plan import Places, night_config, night_lock
     from jobs.reports import show_night
 
     settings, terminal = read_settings(), Terminal()
@@ -119,7 +120,7 @@ def evaluate(
 ) -> None:
     """Protocol "time": train on the past, rank the whole catalogue for the days after it."""
     from jobs.evaluate import evaluate_folds, stored_data
-    from jobs.nightly import night_config
+    from jobs.plan import night_config
     from jobs.reports import show_trials, write_json
 
     settings, terminal = read_settings(), Terminal()
@@ -143,7 +144,7 @@ def benchmark(
 ) -> None:
     """Protocol "sequences": everything from scratch with the shipped defaults, full ranking."""
     from jobs.benchmark import read_items, read_sequences, run_benchmark
-    from jobs.nightly import night_config
+    from jobs.plan import night_config
     from jobs.reports import show_benchmark, write_json
 
     settings, terminal = read_settings(), Terminal()

@@ -8,7 +8,8 @@ from features.store import Store
 from jobs.console import Terminal
 from jobs.importing import ColumnMap, Importer, ImportOptions
 from jobs.importing.summary import show_reports
-from jobs.nightly import NightReport, Places, night_config, night_lock, run_night
+from jobs.nightly import NightReport, run_night
+from jobs.plan import Places, night_config, night_lock
 from jobs.sample import Size, Storefront, write_sample
 from recsys.settings import Settings
 

@@ -10,7 +10,7 @@ from features.errors import DataError
 from features.events import EVENT_SCHEMA, US_PER_DAY, EventType
 from features.interactions import Interactions
 from features.store import Store
-from jobs.nightly import Plan
+from jobs.plan import Plan
 from recsys.bundle import Bundle
 from recsys.evaluation.trial import TrialResult, Window, run_trial
 from recsys.progress import Progress

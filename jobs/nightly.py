@@ -6,12 +6,11 @@
 evaluation window, `serving` with everything. Each is warm-started from the one before.
 """
 
-import fcntl
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,75 +19,33 @@ import numpy as np
 import orjson
 
 from features.arrays import Int32Array
-from features.errors import ConfigError, DataError, ReleaseError
-from features.events import US_PER_DAY, EventType
+from features.errors import DataError, ReleaseError
+from features.events import EventType
 from features.interactions import Interactions
 from features.lake import Lake
 from features.store import Store
 from features.views import views_hash
-from jobs.gate import GateConfig, judge_release
+from jobs.gate import judge_release
+from jobs.plan import NightConfig, Places, Plan, end_of
 from jobs.steps import Done, Workshop, digest_of, link_tree
 from recsys.bundle import Bundle
 from recsys.evaluation.trial import TrialResult, Window, live_lists, run_trial
 from recsys.progress import Progress
 from recsys.recommender import Recommender
 from recsys.releases import Manifest, Releases
-from recsys.settings import Settings
-from recsys.training.encoder import EncoderConfig
 from recsys.training.encoder_export import TORCH_FOLDER
 from recsys.training.recipe import (
-    RecipeConfig,
     TrainingData,
     daily_ticks,
     fit_first_stages,
     fit_ranking,
     fit_text,
-    window_with_users,
     write_catalogue,
 )
 from recsys.types import Ask
 
 TRAINING_THREADS = 2
 VERSIONED = ("faiss-cpu", "lightfm-next", "numpy", "onnxruntime", "polars", "torch", "transformers")
-
-# Shoppers a window should hold, and at most which share of all shoppers.
-EVALUATION_USERS, EVALUATION_SHARE = 1_000, 0.1  # ±0.9 points of recall at .1
-LABEL_USERS, LABEL_SHARE = 20_000, 0.3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NightConfig:
-    """What a night does besides training."""
-
-    recipe: RecipeConfig = field(default_factory=RecipeConfig)
-    gate: GateConfig = field(default_factory=GateConfig)
-    keep_releases: int = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the night reads and writes."""
-
-    lake: Path
-    releases: Path
-    work: Path
-
-
-def night_config(settings: Settings) -> NightConfig:
-    recipe = RecipeConfig(encoder=EncoderConfig(base=settings.encoder))
-    return NightConfig(recipe=recipe, keep_releases=settings.keep_releases)
-
-
-@contextmanager
-def night_lock(work: Path) -> Iterator[None]:
-    """One night at a time; the lock goes with the process that holds it, however it ends."""
-    work.mkdir(parents=True, exist_ok=True)
-    with (work / "night.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConfigError(f"another night is running in {work}: wait for it to end") from None
-        yield
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,30 +57,6 @@ class NightReport:
     reason: str
     trial: TrialResult | None
     skipped_steps: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """The moments a night is cut at: label window [label, evaluation), then [evaluation, as_of)."""
-
-    label_us: int
-    evaluation_us: int
-    as_of_us: int
-
-    @classmethod
-    def of(cls, log: Interactions, as_of_us: int, live_end_us: int | None) -> "Plan":
-        """Prefer to evaluate on what came after the live release, if that says enough."""
-        n_users = len(log.user_ids)
-        evaluation = window_with_users(
-            log, as_of_us, max(min(EVALUATION_USERS, int(EVALUATION_SHARE * n_users)), 20)
-        )
-        if live_end_us is not None and evaluation < live_end_us < as_of_us:
-            newer = log.user_rows[(log.time_us >= live_end_us) & (log.weights > 0)]
-            evaluation = live_end_us if len(np.unique(newer)) >= 20 else evaluation
-        label = window_with_users(
-            log, evaluation, max(min(LABEL_USERS, int(LABEL_SHARE * n_users)), 20)
-        )
-        return cls(label, evaluation, as_of_us)
 
 
 def run_night(
@@ -176,7 +109,7 @@ class Night:
             "event_types": [asdict(kind) for kind in event_types],
             "views": views_hash(),
         }
-        self._as_of_us = _end_of(log, now_us)
+        self._as_of_us = end_of(log, now_us)
         self._plan = Plan.of(log, self._as_of_us, self._live_end_us())
 
     def run(self, *, force: bool) -> NightReport:
@@ -363,18 +296,6 @@ class Night:
         """The named trainers' configurations, or the whole recipe, as JSON values."""
         recipe = asdict(self._config.recipe) | {"policy": self._config.recipe.policy.model_dump()}
         return {name: recipe[name] for name in trainers} if trainers else recipe
-
-
-def _end_of(log: Interactions, now_us: int) -> int:
-    """The end of the last event's day; of the event itself while that day is not over.
-
-    It depends on the clock only through that, so a second night finds the first one's steps.
-    """
-    if len(log) == 0:
-        return now_us // US_PER_DAY * US_PER_DAY
-    last_us = int(log.time_us.max())
-    day_end_us = (last_us // US_PER_DAY + 1) * US_PER_DAY
-    return day_end_us if day_end_us <= now_us else last_us + 1
 
 
 def _flat(trial: TrialResult | None) -> dict[str, float]:

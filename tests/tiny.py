@@ -9,7 +9,8 @@ import polars as pl
 from features.events import DEFAULT_EVENT_TYPES, EVENT_SCHEMA, US_PER_DAY, US_PER_SECOND
 from features.items import ITEM_SCHEMA
 from features.store import Store
-from jobs.nightly import NightConfig, NightReport, Places, run_night
+from jobs.nightly import NightReport, run_night
+from jobs.plan import NightConfig, Places
 from recsys.progress import Progress, Silent
 from recsys.training.collaborative import CollaborativeConfig
 from recsys.training.encoder import EncoderConfig

@@ -20,7 +20,7 @@ from api.live import Load
 from features.events import DEFAULT_EVENT_TYPES, US_PER_DAY
 from features.items import ITEM_SCHEMA
 from features.store import Store
-from jobs.nightly import Places
+from jobs.plan import Places
 from recsys.releases import Manifest, Releases
 from recsys.settings import Settings
 from tests.api.fake_recommender import load_fake

@@ -12,7 +12,8 @@ from features.store import Store
 from jobs.benchmark import read_items, read_sequences, run_benchmark
 from jobs.importing import ImportOptions, PartReport
 from jobs.importing.importer import Importer
-from jobs.nightly import NightConfig, Places, run_night
+from jobs.nightly import run_night
+from jobs.plan import NightConfig, Places
 from recsys.progress import Silent
 from recsys.settings import Settings
 from recsys.training.recipe import RecipeConfig
