@@ -4,6 +4,7 @@ import json
 import math
 from typing import Any
 
+import orjson
 import polars as pl
 
 from features.checks import Rule, id_rules, rule, split, text_column, wrong_type
@@ -126,7 +127,7 @@ def _attributes(frame: pl.DataFrame) -> list[pl.Series]:
         try:
             texts.append(_attributes_text(value))
             problems.append(None)
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
             texts.append(None)
             problems.append(f"attributes: {error}"[:300])  # a message, not the whole value
     return [
@@ -136,7 +137,7 @@ def _attributes(frame: pl.DataFrame) -> list[pl.Series]:
 
 
 def _attributes_text(value: Any) -> str:  # noqa: ANN401  JSON is whatever it is
-    """Raise ValueError, TypeError or RecursionError for what is no JSON object of sound values."""
+    """Raise for what is no JSON object of sound values: the errors that `_attributes` words."""
     if value is None or value == "":
         return "{}"
     if isinstance(value, str):
@@ -153,6 +154,7 @@ def _attributes_text(value: Any) -> str:  # noqa: ANN401  JSON is whatever it is
         raise ValueError("found a NUL character")
     if len(text) > MAX_ATTRIBUTES_LENGTH:
         raise ValueError(f"found {len(text)} characters, expected at most {MAX_ATTRIBUTES_LENGTH}")
+    orjson.loads(text)  # as every catalogue reads it: one item it refuses would stop them all
     return text
 
 

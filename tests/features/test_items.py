@@ -35,6 +35,8 @@ def test_titles_of_any_script_are_accepted() -> None:
         ({"attributes": '{"price": 1e999}'}, "price is inf, expected a finite number"),
         ({"attributes": '{"price": "9"}'}, "price is '9', expected a finite number"),
         ({"attributes": '{"size": NaN}'}, "attributes: Out of range float values"),
+        ({"attributes": f'{{"price": 1{"0" * 400}}}'}, "attributes: int too large"),
+        ({"attributes": f'{{"size": 1{"0" * 400}}}'}, "attributes: number is infinity"),
         ({"attributes": "[1]"}, "attributes: found list, expected a JSON object"),
         ({"attributes": "{"}, "attributes: Expecting"),
         ({"attributes": '{"a": "\\ud800"}'}, "attributes: 'utf-8' codec can't encode"),
