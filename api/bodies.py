@@ -24,6 +24,8 @@ MAX_K = 100
 MAX_EVENTS = 1_000
 MAX_CONTEXT_ITEMS = 50
 MAX_EXCLUDED_ITEMS = 1_000
+MAX_CONDITIONS = 100  # tags or attribute values of one kind; far above what a page offers to tick
+MAX_ATTRIBUTES = 20  # each may cost a pass over the catalogue
 
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -42,6 +44,7 @@ Id = Annotated[
 ]
 Placement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 AttributeValue = str | bool | int | FiniteFloat
+Tags = Annotated[tuple[str, ...], Field(max_length=MAX_CONDITIONS)]
 
 
 class Body(BaseModel):
@@ -53,11 +56,13 @@ class Body(BaseModel):
 class FilterBody(Body):
     """Only items that meet every condition."""
 
-    tags_any: tuple[str, ...] = ()
-    tags_all: tuple[str, ...] = ()
-    tags_none: tuple[str, ...] = ()
-    attributes: dict[str, tuple[AttributeValue, ...]] = Field(
-        default={}, description="attribute → the values it may have"
+    tags_any: Tags = ()
+    tags_all: Tags = ()
+    tags_none: Tags = ()
+    attributes: dict[
+        str, Annotated[tuple[AttributeValue, ...], Field(max_length=MAX_CONDITIONS)]
+    ] = Field(
+        default={}, max_length=MAX_ATTRIBUTES, description="attribute → the values it may have"
     )
     price_min: float | None = Field(default=None, ge=0)
     price_max: float | None = Field(default=None, ge=0)

@@ -32,6 +32,7 @@ class Catalog:
         self._attributes: list[str] = []
         self._row_of: dict[str, int] = {}
         self._columns: dict[str, _AttributeColumn] = {}
+        self._attribute_names: set[str] = set()
         self.tag_row_of: dict[str, int] = {}
         self._tags = GrowingArray(np.empty((0, MAX_TAGS), np.int32))
         self._available = GrowingArray(np.empty(0, np.bool_))
@@ -100,6 +101,7 @@ class Catalog:
             tag_rows = [self.tag_row_of.setdefault(t, self.n_tags) for t in (tags or [])[:MAX_TAGS]]
             self.tags[row] = tag_rows + [-1] * (MAX_TAGS - len(tag_rows))
             values = orjson.loads(attributes)
+            self._attribute_names.update(values)
             for name, column in self._columns.items():
                 column.write(int(row), values.get(name))
             price = values.get("price")
@@ -128,7 +130,8 @@ class Catalog:
         if item_filter.price_max is not None:
             mask &= self.log_price <= _log(item_filter.price_max) + PRICE_TOLERANCE
         for name, values in item_filter.attributes:
-            mask &= self._column(name).equals_any(values)
+            # a name that callers made up gets no column: it would cost a pass and stay for ever
+            mask &= name in self._attribute_names and self._column(name).equals_any(values)
         return mask
 
     def _column(self, name: str) -> "_AttributeColumn":

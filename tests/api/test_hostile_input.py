@@ -72,6 +72,10 @@ def assert_sound(client: Client, method: str, path: str, **request: Any) -> int:
         b'{"policy": {"diversity": 2}, "query": "x"}',
         b'{"policy": {"filter_viewed": false}, "query": "x"}',
         b'{"filter": {"price_min": -1}, "query": "x"}',
+        b'{"filter": {"tags_any": [' + b'"t",' * 100 + b'"t"]}, "query": "x"}',
+        b'{"filter": {"attributes": {'
+        + b",".join(b'"a%d": ["x"]' % n for n in range(21))
+        + b'}}, "query": "x"}',
         b'{"title": "x", "attributes": {"price": NaN}}',
         b'{"title": "x", "attributes": {"price": -1}}',
         b'{"title": "x", "attributes": {"deep": {"er": 1}}}',

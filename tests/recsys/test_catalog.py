@@ -97,6 +97,14 @@ def test_an_attribute_that_was_filtered_by_before_follows_later_items() -> None:
     assert shown(catalog, **wood) == {"shelf"}
 
 
+def test_an_attribute_that_no_item_has_is_met_by_none_and_costs_nothing() -> None:
+    catalog = shop()
+    assert shown(catalog, attributes=(("colour", ("red",)),)) == set()
+    assert catalog._columns == {}
+    catalog.put(items({"item_id": "rug", "attributes": '{"colour":"red"}'}))
+    assert shown(catalog, attributes=(("colour", ("red",)),)) == {"rug"}
+
+
 def test_tags_beyond_the_limit_are_left_to_the_encoder() -> None:
     many = [f"t{n}" for n in range(MAX_TAGS + 3)]
     catalog = Catalog(items({"item_id": "a", "tags": many}, {"item_id": "b", "tags": None}))
