@@ -104,7 +104,8 @@ def event_columns(
     for name in EVENT_SCHEMA:
         if name not in found.columns:
             found = found.with_columns(pl.lit(None, EVENT_SCHEMA[name]).alias(name))
-    texts = [n for n, t in EVENT_SCHEMA.items() if t == pl.String and found[n].dtype != pl.String]
+    # a float stays one, for the check to refuse: "17.0" would be another shopper than "17"
+    texts = [n for n, t in EVENT_SCHEMA.items() if t == pl.String and not _is_float_id(found, n)]
     value, problem = _number("value", found.schema["value"])
     kept = [*EVENT_SCHEMA, *(c for c in ("event_time_problem",) if c in found)]
     return found.with_columns(
@@ -112,6 +113,10 @@ def event_columns(
     ).select(
         pl.col(*kept, PROBLEM).exclude("event_type"), pl.col("event_type").fill_null(event_type)
     )
+
+
+def _is_float_id(rows: pl.DataFrame, name: str) -> bool:
+    return name in ("user_id", "session_id", "item_id") and rows[name].dtype.is_float()
 
 
 def item_columns(rows: pl.DataFrame, columns: ColumnMap) -> pl.DataFrame:

@@ -44,12 +44,16 @@ def find_parts(path: Path, options: ImportOptions) -> list[Part]:
 def _folder(path: Path, options: ImportOptions) -> list[Part]:
     if holds_open_bandit(path):
         return open_bandit_parts(path)
-    named = {
-        name: entry
+    found = [
+        (name, entry)
         for name in TABLES
         for entry in sorted(path.iterdir())
         if entry.name.split(".")[0] == name and (entry.is_dir() or data_suffix(entry))
-    }
+    ]
+    named = dict(found)
+    if len(named) < len(found):
+        names = ", ".join(entry.name for _, entry in found)
+        raise unclear(path, f"more than one file of a kind ({names})")
     if not named.keys() & {"items", "events", "sequences", "slates"}:
         names = ", ".join(sorted(entry.name for entry in path.iterdir())[:10]) or "nothing"
         raise unclear(path, names)

@@ -131,6 +131,23 @@ def test_a_clean_import_removes_the_rejects_of_an_earlier_one(tmp_path: Path) ->
     assert not kept.exists()
 
 
+def test_ids_that_became_fractions_are_refused(tmp_path: Path) -> None:
+    times = ["2024-01-01T00:00:00Z"] * 2  # pandas makes 17.0 of a column with 17 and a gap
+    rows = {"user_id": [17.0, None], "session_id": ["s", "s"], "item_id": [3, 4]}
+    pl.DataFrame({**rows, "event_time": times}).write_parquet(tmp_path / "events.parquet")
+    (report,) = import_into(tmp_path, tmp_path / "events.parquet")
+    assert {row["reason"] for row in rejects(report)} == {
+        "user_id has type Float64, expected text"
+    }
+
+
+def test_a_folder_with_two_files_of_a_kind_is_refused(tmp_path: Path) -> None:
+    for name in ("items.csv", "items.csv.gz"):
+        write(tmp_path / "shop" / name, "item_id,title\nlamp,Lamp\n")
+    with pytest.raises(DataError, match=r"items.csv, items.csv.gz"):
+        import_into(tmp_path, tmp_path / "shop")
+
+
 def test_times_without_a_zone_are_refused(tmp_path: Path) -> None:
     path = write(
         tmp_path / "events.csv",
