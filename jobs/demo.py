@@ -10,7 +10,7 @@ from jobs.importing import ColumnMap, Importer, ImportOptions
 from jobs.importing.summary import show_reports
 from jobs.nightly import NightReport, run_night
 from jobs.plan import Places, night_config, night_lock
-from jobs.sample import Size, Storefront, write_sample
+from jobs.sample import Size, Storefront, is_written, write_sample
 from recsys.settings import Settings
 
 EVENTS, DAYS, SEED = 40_000, 30, 0  # about a thousand shoppers: a night of two minutes
@@ -28,7 +28,7 @@ class Demo:
 def prepare_demo(settings: Settings, today: int, *, now_us: int, terminal: Terminal) -> Demo:
     """`today` is a day number; the sample ends with yesterday. Repeating it adds nothing."""
     folder = settings.data_dir / "sample"
-    if not (folder / "items.jsonl").exists():
+    if not is_written(folder):
         size = Size.for_events(EVENTS, n_days=DAYS)
         write_sample(Storefront(SEED, size, first_day=today - DAYS), folder, terminal)
     with Store.open(settings.database_url) as store, night_lock(settings.work_dir):

@@ -3,7 +3,7 @@
 from jobs.sample.sessions import DayOfEvents, Shown, simulate_day
 from jobs.sample.storefront import FIRST_DAY, Storefront
 from jobs.sample.world import Size
-from jobs.sample.writer import write_sample
+from jobs.sample.writer import is_written, write_sample
 
 __all__ = [
     "FIRST_DAY",
@@ -11,6 +11,7 @@ __all__ = [
     "Shown",
     "Size",
     "Storefront",
+    "is_written",
     "simulate_day",
     "write_sample",
 ]

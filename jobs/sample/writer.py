@@ -43,6 +43,12 @@ def write_sample(storefront: Storefront, out: Path, progress: Progress) -> int:
     return n_events
 
 
+def is_written(folder: Path) -> bool:
+    """False for a sample cut short, as for none at all."""
+    facts = folder / "storefront.json"
+    return facts.is_file() and "events_written" in json.loads(facts.read_text("utf-8") or "{}")
+
+
 def visits_a_day(storefront: Storefront) -> int:
     """How many visits make the wanted number of events, by trying a middle day."""
     size = storefront.size

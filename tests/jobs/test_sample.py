@@ -1,6 +1,6 @@
 """The sample storefront: what it writes agrees with what it says would happen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache
 from hashlib import sha256
 from itertools import pairwise
@@ -15,11 +15,11 @@ from features.errors import ConfigError, DataError
 from features.event_checks import check_events
 from features.events import DEFAULT_EVENT_TYPES, EVENT_SCHEMA
 from features.items import check_items
-from jobs.sample import Shown, Size, Storefront, simulate_day, write_sample
+from jobs.sample import Shown, Size, Storefront, is_written, simulate_day, write_sample
 from jobs.sample.logging_policy import LoggingPolicy
 from jobs.sample.sessions import CHUNK, draw_visits, logged_day
 from jobs.sample.texts import item_frame
-from recsys.progress import Silent
+from recsys.progress import Silent, T
 from tests.jobs.importing import NOW_US, import_into
 
 SIZE = Size.for_events(20_000, n_days=10)
@@ -222,6 +222,22 @@ def test_a_folder_with_other_files_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="other files"):
         write_sample(shop(), tmp_path, Silent())
     assert [f.name for f in tmp_path.iterdir()] == ["thesis.doc"]
+
+
+def test_a_sample_cut_short_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
+    storefront = Storefront(3, Size.for_events(1_000, n_days=3))
+    assert not is_written(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        write_sample(storefront, tmp_path, _Interrupted())
+    assert (tmp_path / "items.jsonl").exists()
+    assert not is_written(tmp_path)
+    write_sample(storefront, tmp_path, Silent())
+    assert is_written(tmp_path)
+
+
+class _Interrupted(Silent):
+    def track(self, items: Iterable[T], *, total: int | None, label: str) -> Iterator[T]:
+        raise KeyboardInterrupt
 
 
 def policy_of(
