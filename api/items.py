@@ -66,7 +66,7 @@ async def get_item(request: Request, item_id: ItemId) -> Response:
             "request_id": request_id(request),
             **stored,
             "attributes": attributes,
-            "published_at": published_at_us and _written(published_at_us),
+            "published_at": None if published_at_us is None else _written(published_at_us),
         }
     )
 

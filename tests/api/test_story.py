@@ -95,6 +95,12 @@ def test_an_item_comes_back_as_it_was_sent(client: Client) -> None:
     assert client.put("/v1/items/a/b c", json=sent).json()["changed"] is False
 
 
+def test_an_item_as_old_as_the_epoch_has_its_date(client: Client) -> None:
+    client.put("/v1/items/first", json={"title": "x", "published_at": "1970-01-01T00:00:00Z"})
+    got = client.get("/v1/items/first").json()["published_at"]
+    assert got == "1970-01-01T00:00:00.000000Z"
+
+
 def test_every_slate_is_written_down_with_what_was_served(client: Client) -> None:
     answer = client.recommend(user_id="u1", session_id="s1", placement="cart", k=3)
     until(lambda: client.day.slates.written == 1)
