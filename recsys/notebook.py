@@ -78,6 +78,8 @@ class Dataset:
             event_id=pl.int_range(pl.len()).cast(pl.String),
             session_id=pl.lit(None, pl.String),
         )
+        if events["event_time_us"].has_nulls():
+            raise DataError("interactions have rows without a datetime: fill or drop them")
         named = _polars(items) if items is not None else pl.DataFrame({"item_id": []})
         return cls(events, _all_items(events, named), isinstance(interactions, pd.DataFrame))
 
@@ -226,6 +228,11 @@ def _time_us(frame: pl.DataFrame) -> pl.Expr:
     column = pl.col("datetime")
     if frame["datetime"].dtype == pl.String:
         column = column.str.to_datetime(time_zone="UTC")
+    elif not frame["datetime"].dtype.is_temporal():  # seconds read as microseconds are all 1970
+        raise DataError(
+            f"datetime has type {frame['datetime'].dtype}: convert it, as with "
+            'pandas.to_datetime(column, unit="s")'
+        )
     return column.cast(pl.Datetime("us")).dt.epoch("us").alias("event_time_us")
 
 

@@ -102,6 +102,11 @@ def test_what_cannot_be_used_is_named() -> None:
     anonymous = pl.DataFrame({"user_id": ["a", None], "item_id": ["b", "c"]})
     with pytest.raises(DataError, match="1 interactions have no user_id or no item_id"):
         Dataset.construct(anonymous)
+    ann = {"user_id": ["a"], "item_id": ["b"]}
+    with pytest.raises(DataError, match="without a datetime"):
+        Dataset.construct(pd.DataFrame({**ann, "datetime": pd.to_datetime([None])}))
+    with pytest.raises(DataError, match="datetime has type Int64"):
+        Dataset.construct(pl.DataFrame({**ann, "datetime": [1_700_000_000]}))
     odd = pl.DataFrame({"user_id": ["a"], "item_id": ["b"], "event_type": ["sniff"]})
     with pytest.raises(DataError, match="sniff"):
         TwoStageRecommender().fit(Dataset.construct(odd))
