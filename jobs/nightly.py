@@ -127,7 +127,8 @@ class Night:
             return NightReport(
                 release_id, False, "nothing new since the live release", None, skipped
             )
-        if release_id in self._releases.list() and not force:
+        known = release_id in self._releases.list()
+        if known and self._releases.was_live(release_id) and not force:
             reason = (
                 f"{release_id} was rolled back, and nothing is new since (--force: go back to it)"
             )
@@ -214,8 +215,13 @@ class Night:
             )
 
     def _live_end_us(self) -> int | None:
+        """None also for a live release that cannot be read: this night is its replacement."""
         current = self._releases.current()
-        return self._releases.manifest(current).data_end_us if current else None
+        try:
+            return self._releases.manifest(current).data_end_us if current else None
+        except ReleaseError as error:
+            self._progress.say(f"the live release cannot be compared with: {error}")
+            return None
 
     def _live(self, window: Window) -> Int32Array | None:
         """The live release's lists, unless it has already learned from the window."""

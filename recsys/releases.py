@@ -73,6 +73,13 @@ class Releases:
         """The release that was live before the current one: what a roll-back activates."""
         return (self._pointer() or (None, None))[1]
 
+    def was_live(self, release_id: str) -> bool:
+        """False for one whose publication was killed between its name and the pointer."""
+        pointer, sealed = self.root / POINTER, self.path(release_id) / MANIFEST
+        with _explained("read", release_id, self.root):
+            # the manifest is the last file written before the name, the pointer comes after it
+            return pointer.exists() and pointer.stat().st_mtime_ns >= sealed.stat().st_mtime_ns
+
     def list(self) -> tuple[str, ...]:
         """Every release, newest first; those without a readable manifest last."""
         if not self.root.is_dir():

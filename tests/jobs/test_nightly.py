@@ -1,9 +1,11 @@
 """Nights of the tiny storefront: whole, repeated, interrupted; and of shops with very little."""
 
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,6 +89,26 @@ def test_a_night_without_news_skips_every_step_and_publishes_nothing(
         assert not report.published
         assert report.skipped_steps == STEPS
     assert Releases(tiny_release[0]).list() == (tiny_release[1],)
+
+
+def test_a_night_replaces_what_was_killed_at_its_pointer_or_damaged_but_not_what_was_rolled_back(
+    tiny_world: TinyWorld, tiny_release: tuple[Path, str], tmp_path: Path
+) -> None:
+    root, release_id = tiny_release
+    shutil.copytree(root, tmp_path / "releases")
+    world = replace(tiny_world, places=replace(tiny_world.places, releases=tmp_path / "releases"))
+    releases = Releases(world.places.releases)
+    (releases.root / "CURRENT").unlink()  # killed after the folder got its name
+    assert world.night().published
+    assert releases.current() == release_id
+
+    damaged = releases.root / "damaged"
+    damaged.mkdir()
+    (damaged / "manifest.json").write_text("{")
+    (releases.root / "CURRENT").write_text(f"damaged\n{release_id}\n")
+    assert "was rolled back" in world.night().reason
+    assert world.night(force=True).published
+    assert releases.current() == release_id
 
 
 def test_the_manifest_says_what_the_release_was_made_of(tiny_release: tuple[Path, str]) -> None:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -79,6 +80,21 @@ def test_releases_are_listed_newest_first_and_rolled_back_and_forward(releases: 
     assert (releases.current(), releases.previous()) == ("a", "c")
     releases.activate("c")
     assert (releases.current(), releases.previous()) == ("c", "a")
+
+
+def test_a_release_killed_before_the_pointer_moved_was_never_live(releases: Releases) -> None:
+    published(releases, "old")
+    pointer = releases.root / "CURRENT"
+    text, before_ns = pointer.read_text(), pointer.stat().st_mtime_ns
+    time.sleep(0.02)  # longer than the clock of a file system ticks
+    published(releases, "new")
+    assert releases.was_live("new")
+    pointer.write_text(text)
+    os.utime(pointer, ns=(before_ns, before_ns))
+    assert not releases.was_live("new")
+    releases.activate("new")
+    releases.activate("old")
+    assert releases.was_live("new")
 
 
 def test_pruning_never_removes_the_live_release_nor_the_one_before(releases: Releases) -> None:
