@@ -12,7 +12,7 @@ from features.arrays import BoolArray, Float32Array, Float64Array, Int32Array
 from recsys.growing import GrowingArray
 from recsys.types import ItemFilter
 
-MAX_TAGS = 16  # of an item that are compared and filtered by; the rest still reach the encoder
+MAX_TAGS = 16  # of an item that are compared; the rest are filtered by and reach the encoder
 
 PRICE_TOLERANCE = 1e-6  # of the logarithm, a float32
 LEAST_PRICE = 0.01  # what free items count as, for a price needs a logarithm
@@ -34,6 +34,8 @@ class Catalog:
         self._columns: dict[str, _AttributeColumn] = {}
         self._attribute_names: set[str] = set()
         self.tag_row_of: dict[str, int] = {}
+        self._further_tags: dict[int, list[str]] = {}  # by item row, those beyond MAX_TAGS
+        self._further_rows: dict[str, set[int]] = {}  # the same by tag
         self._tags = GrowingArray(np.empty((0, MAX_TAGS), np.int32))
         self._available = GrowingArray(np.empty(0, np.bool_))
         self._log_price = GrowingArray(np.empty(0, np.float32))
@@ -100,6 +102,7 @@ class Catalog:
             self._attributes[row] = attributes
             tag_rows = [self.tag_row_of.setdefault(t, self.n_tags) for t in (tags or [])[:MAX_TAGS]]
             self.tags[row] = tag_rows + [-1] * (MAX_TAGS - len(tag_rows))
+            self._file_further(int(row), (tags or [])[MAX_TAGS:])
             values = orjson.loads(attributes)
             self._attribute_names.update(values)
             for name, column in self._columns.items():
@@ -109,6 +112,14 @@ class Catalog:
         self.available[rows] = items["available"].to_numpy()
         published = items["published_at_us"].cast(pl.Float64).fill_null(float("nan"))
         self.published_at_us[rows] = published.to_numpy()
+
+    def _file_further(self, row: int, tags: list[str]) -> None:
+        for tag in self._further_tags.pop(row, ()):
+            self._further_rows[tag].discard(row)
+        if tags:
+            self._further_tags[row] = tags
+        for tag in tags:
+            self._further_rows.setdefault(tag, set()).add(row)
 
     def remove(self, item_ids: Sequence[str]) -> None:
         rows = self.rows(item_ids)
@@ -145,7 +156,10 @@ class Catalog:
 
     def _has_tag(self, tags: Sequence[str]) -> BoolArray:
         wanted = [self.tag_row_of[tag] for tag in tags if tag in self.tag_row_of]
-        return np.asarray(np.isin(self.tags, wanted).any(axis=1), np.bool_)
+        found = np.asarray(np.isin(self.tags, wanted).any(axis=1), np.bool_)
+        for tag in tags:
+            found[list(self._further_rows.get(tag, ()))] = True
+        return found
 
 
 class _AttributeColumn:

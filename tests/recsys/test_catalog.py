@@ -105,12 +105,21 @@ def test_an_attribute_that_no_item_has_is_met_by_none_and_costs_nothing() -> Non
     assert shown(catalog, attributes=(("colour", ("red",)),)) == {"rug"}
 
 
-def test_tags_beyond_the_limit_are_left_to_the_encoder() -> None:
+def test_tags_beyond_the_limit_are_not_compared() -> None:
     many = [f"t{n}" for n in range(MAX_TAGS + 3)]
     catalog = Catalog(items({"item_id": "a", "tags": many}, {"item_id": "b", "tags": None}))
     assert catalog.tags.shape == (2, MAX_TAGS)
     assert catalog.n_tags == MAX_TAGS
     assert (catalog.tags[1] == -1).all()
+
+
+def test_tags_beyond_the_limit_are_filtered_by() -> None:
+    many = [f"t{n}" for n in range(MAX_TAGS)]
+    catalog = Catalog(items({"item_id": "a", "tags": [*many, "adult"]}, {"item_id": "b"}))
+    assert shown(catalog, tags_none=("adult",)) == {"b"}
+    assert shown(catalog, tags_any=("adult", "t0")) == {"a"}
+    catalog.put(items({"item_id": "a", "tags": many}, {"item_id": "b", "tags": ["adult"]}))
+    assert shown(catalog, tags_all=("adult",)) == {"b"}
 
 
 def test_prices_are_logarithms_and_missing_where_unknown() -> None:
