@@ -55,6 +55,7 @@ class Workshop:
             draft.mkdir(parents=True)
             report = work(draft)
             (draft / REPORT).write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+            os.sync()  # or a power cut could leave the name with half of the files
             os.replace(draft, folder)
         else:
             self._progress.say(f"{name}: nothing new, skipped")
