@@ -87,6 +87,10 @@ class SlateLog:
                     self.lost += len(batch)
                 else:
                     time.sleep(wait_s)
+            except Exception:  # a batch may be lost; the thread must go on, or closing waits for it
+                self.lost += len(batch)
+                log.exception(line("slates_lost", n=len(batch)))
+                return
             else:
                 self.written += len(batch)
                 return

@@ -167,6 +167,18 @@ def test_slates_of_a_broken_store_are_counted_as_lost(
     assert log.counts()["lost"] == 1
 
 
+def test_a_defect_costs_one_batch_of_slates_and_not_the_log(shop: Shop) -> None:
+    store = SlowStore(shop)
+    store.failures = [OverflowError()]
+    store.go.set()
+    log = SlateLog(store)
+    log.offer(_slate("gone"))
+    until(lambda: log.lost == 1)
+    log.offer(_slate("kept"))
+    log.close()
+    assert log.counts() == {"waiting": 0, "written": 1, "dropped": 0, "lost": 1}
+
+
 def test_without_a_store_to_read_a_shopper_is_answered_as_a_stranger(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
