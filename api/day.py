@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.errors import ApiError
 from api.event_log import EventLog
 from api.live import LiveRelease
 from api.logs import line
@@ -43,7 +44,13 @@ def request_id(request: Request) -> str:
 
 
 async def read(request: Request, model: type[B]) -> B:
-    """The body as `model`; raises what api.errors answers with 422 or 413."""
+    """The body as `model`; raises what api.errors answers with 415, 422 or 413.
+
+    A page of another site may send plain text here without asking first, but never JSON.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise ApiError(415, f"found a body of type {kind or 'none'}, expected application/json")
     return model.model_validate_json(await request.body())
 
 

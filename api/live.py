@@ -94,6 +94,9 @@ class LiveRelease:
         async with self._changing:
             if before is not None:  # what changed while it was loading
                 await asyncio.to_thread(catch_up, self._store, fresh)
+            else:
+                changed = await asyncio.to_thread(self._store.items_changed_after, fresh.change)
+                hide(fresh.recommender, changed[1])
             self._put_here.clear()
             self.serving = fresh
         self.refused.pop(release_id, None)

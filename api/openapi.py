@@ -20,6 +20,7 @@ _MEANINGS = {
     400: "the path or a header cannot be used",
     404: "no such item",
     413: "the body is larger than the limit",
+    415: "the body is not sent as application/json",
     422: "not what this endpoint takes; `details` names each field",
     429: "too much is waiting to be written; try again after Retry-After seconds",
     500: "the server failed; its log has the cause under this request_id",
@@ -31,7 +32,7 @@ def documented(
     answer: type[BaseModel], *errors: int, takes: type[BaseModel] | None = None
 ) -> dict[str, Any]:
     """Keyword arguments for a FastAPI route: its body, its answer, its errors."""
-    body_errors = (413, 422) if takes else ()
+    body_errors = (413, 415, 422) if takes else ()
     responses: dict[int, dict[str, Any]] = {200: {"model": answer, "description": "success"}}
     for status in sorted({400, 500, *errors, *body_errors}):
         responses[status] = _error(status)

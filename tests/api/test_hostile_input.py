@@ -34,6 +34,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def assert_sound(client: Client, method: str, path: str, **request: Any) -> int:
+    request.setdefault("headers", {"content-type": "application/json"})
     answer = client.request(method, path, **request)
     assert answer.status_code != 500, (method, path, answer.text)
     assert answer.headers["X-Request-ID"]
@@ -42,6 +43,15 @@ def assert_sound(client: Client, method: str, path: str, **request: Any) -> int:
         assert error.request_id == answer.headers["X-Request-ID"]
         assert error.error.message
     return answer.status_code
+
+
+@pytest.mark.parametrize("path", POSTS)
+def test_a_page_of_another_site_cannot_post_what_needs_no_preflight(
+    client: Client, path: str
+) -> None:
+    for kind in ("text/plain", "application/x-www-form-urlencoded", ""):
+        headers = {"content-type": kind}
+        assert assert_sound(client, "POST", path, content=b"{}", headers=headers) == 415
 
 
 @pytest.mark.parametrize("path", [*POSTS, "/v1/items/x"])
