@@ -23,6 +23,7 @@ class Demo:
     night: NightReport
     user_id: str
     item_id: str
+    now_us: int
 
 
 def prepare_demo(settings: Settings, today: int, *, now_us: int, terminal: Terminal) -> Demo:
@@ -42,7 +43,7 @@ def prepare_demo(settings: Settings, today: int, *, now_us: int, terminal: Termi
             progress=terminal,
         )
         user_id, item_id = _somebody(store)
-    return Demo(report, user_id, item_id)
+    return Demo(report, user_id, item_id, now_us)
 
 
 def _import(
@@ -71,7 +72,7 @@ def what_to_try(demo: Demo, url: str) -> str:
     """Three curl lines: ask, tell, ask again and be told why."""
     ask = f'{{"user_id": "{demo.user_id}", "k": 5}}'
     tell = (
-        f'{{"events": [{{"event_id": "demo-1", "user_id": "{demo.user_id}", '
+        f'{{"events": [{{"event_id": "demo-{demo.now_us}", "user_id": "{demo.user_id}", '
         f'"item_id": "{demo.item_id}", "event_type": "share"}}]}}'
     )
     again = f'{{"user_id": "{demo.user_id}", "k": 5, "explain": true}}'

@@ -108,11 +108,17 @@ class Night:
             "events": lake.digest(tables=("events",)),
             "event_types": [asdict(kind) for kind in event_types],
             "views": views_hash(),
+            "versions": {name: version(name) for name in VERSIONED},
         }
         self._as_of_us = end_of(log, now_us)
         self._plan = Plan.of(log, self._as_of_us, self._live_end_us())
 
     def run(self, *, force: bool) -> NightReport:
+        report = self._run(force=force)
+        self._workshop.forget_unused()
+        return report
+
+    def _run(self, *, force: bool) -> NightReport:
         text = self._text()
         past = self._stages("past", text, self._plan.label_us, self._plan.evaluation_us, None)
         ranker = self._ranker(text, past)
@@ -141,7 +147,6 @@ class Night:
             return NightReport(None, False, verdict.reason, trial, skipped)
         self._publish(release_id, (text, serving, ranker), trial)
         self._releases.prune(self._config.keep_releases)
-        self._workshop.forget_unused()
         return NightReport(release_id, True, verdict.reason, trial, skipped)
 
     def _text(self) -> Done:

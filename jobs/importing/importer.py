@@ -1,5 +1,6 @@
 """Reads, checks and stores every part of an import; what is refused is kept with its reason."""
 
+import hashlib
 import json
 import os
 import re
@@ -64,7 +65,7 @@ class Importer:
     def _import_part(self, part: Part, progress: Progress) -> PartReport:
         report = PartReport(part.name, part.target)
         ids = EventIds()
-        rejects = Rejects(self.rejects_dir / f"{_file_name(part.name)}.jsonl")
+        rejects = Rejects(self.rejects_dir / f"{_file_name(part)}.jsonl")
         batches = ((path, batch) for path in part.files for batch in read_batches(path))
         total = expected_batches(part.files)
         with rejects:
@@ -166,5 +167,9 @@ def _joined(converted: pl.DataFrame, first: CheckedRows, second: CheckedRows) ->
     return pl.concat([first.rejected, later], how="vertical_relaxed").sort("row")
 
 
-def _file_name(name: str) -> str:
-    return re.sub(r"[^\w.-]", "_", name)
+def _file_name(part: Part) -> str:
+    """The table's name, and where it lies: two folders may each hold an items.csv."""
+    where = "\n".join(str(path.resolve()) for path in part.files)
+    digest = hashlib.blake2b(where.encode(), digest_size=4).hexdigest()
+    name = re.sub(r"[^\w.-]", "_", part.name)
+    return f"{name}-{digest}"

@@ -16,6 +16,7 @@ from jobs.importing.columns import PROBLEM, ColumnMap
 from jobs.importing.readers import read_batches
 
 FIELDS = ("user_id", "item_id", "position", "event_type", "value")
+LONGEST_DAYS = 10_000  # back to 1987
 LAST_EVENT_US = 1_404_172_800 * US_PER_SECOND  # 2014-07-01: the month the Amazon sets end
 
 
@@ -33,20 +34,27 @@ def sequence_converter(
     def convert(rows: pl.DataFrame) -> pl.DataFrame:
         found = sequence_fields(rows, columns)
         kind = pl.col("event_type").fill_null(event_type)
-        days_before_last = pl.col("last") - pl.col("position")
+        steps_before_last = pl.col("last") - pl.col("position")
         return found.join(last, on="user_id", how="left", maintain_order="left").select(
             pl.lit(None, pl.String).alias("event_id"),
             "user_id",
             pl.lit(None, pl.String).alias("session_id"),
             "item_id",
             kind,
-            (LAST_EVENT_US - days_before_last * US_PER_DAY).alias("event_time_us"),
+            _on_the_clock(steps_before_last).alias("event_time_us"),
             pl.lit(None, pl.String).alias("request_id"),
             "value",
             PROBLEM,
         )
 
     return convert
+
+
+def _on_the_clock(steps_before_last: pl.Expr) -> pl.Expr:
+    """A day a step; beyond LONGEST_DAYS a second a step, so that no history reaches before 1980."""
+    days = pl.min_horizontal(steps_before_last, LONGEST_DAYS)
+    seconds = steps_before_last - days
+    return LAST_EVENT_US - days * US_PER_DAY - seconds * US_PER_SECOND
 
 
 def sequence_fields(rows: pl.DataFrame, columns: ColumnMap) -> pl.DataFrame:
