@@ -10,6 +10,7 @@ Tables are pandas or Polars; what comes back is of the kind that went in.
 
 import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,7 +85,7 @@ class Dataset:
         return cls(events, _all_items(events, named), isinstance(interactions, pd.DataFrame))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class TwoStageRecommender:
     """The whole funnel, trained by `fit` exactly as a night trains it."""
 
@@ -110,6 +111,7 @@ class TwoStageRecommender:
         end_us = int(log.time_us.max()) // US_PER_DAY * US_PER_DAY + US_PER_DAY
         target = max(int(LABEL_SHARE * len(log.user_ids)), 2)
         folder = Path(tempfile.mkdtemp(prefix="recommender-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # goes with this object
         window = (window_with_users(log, end_us, target), end_us)
         data = TrainingData(dataset.items, log, self.event_types)
         fit_bundle(data, window, self.config, folder, self.progress)

@@ -176,10 +176,10 @@ class Releases:
         return manifest
 
     def prune(self, keep: int) -> tuple[str, ...]:
-        """Remove all but the newest `keep`, the live release and the one before it."""
+        """Remove all but the newest `keep`, the live release and the one before it; drafts too."""
         with _explained("prune", "old releases", self.root), self._writing():
-            for leftover in self.root.glob(".removed-*"):
-                shutil.rmtree(leftover)
+            for leftover in (*self.root.glob(".removed-*"), *self.root.glob(".drafts/*")):
+                shutil.rmtree(leftover)  # of a night or a pruning that was killed
             kept = {*self.list()[: max(keep, 0)], self.current(), self.previous()}
             removed = tuple(name for name in self.list() if name not in kept)
             for name in removed:  # first out of sight, so that no reader finds half of it

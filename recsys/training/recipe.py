@@ -214,10 +214,10 @@ def known_to(factors: FactorModel, past: PastQueries, user_ids: Sequence[str]) -
 
 
 def daily_ticks(start_us: int, end_us: int) -> list[int]:
-    """Whole days from the one `start` lies in, at most MAX_TICKS of them, before `end`."""
+    """Whole days from the one `start` lies in up to the last before `end`, at most MAX_TICKS."""
     first, last = start_us // US_PER_DAY, max((end_us - 1) // US_PER_DAY, start_us // US_PER_DAY)
-    step = -(-(last - first + 1) // MAX_TICKS)
-    return [day * US_PER_DAY for day in range(first, last + 1, step)]
+    step = max(-(-(last - first) // (MAX_TICKS - 1)), 1)
+    return [day * US_PER_DAY for day in (first, *range(last, first, -step)[::-1])]
 
 
 def window_with_users(log: Interactions, end_us: int, target: int) -> int:

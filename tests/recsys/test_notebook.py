@@ -104,7 +104,7 @@ def test_what_cannot_be_used_is_named() -> None:
         Dataset.construct(anonymous)
     ann = {"user_id": ["a"], "item_id": ["b"]}
     with pytest.raises(DataError, match="without a datetime"):
-        Dataset.construct(pd.DataFrame({**ann, "datetime": pd.to_datetime([None])}))
+        Dataset.construct(pd.DataFrame({**ann, "datetime": pd.to_datetime(pd.Series([None]))}))
     with pytest.raises(DataError, match="datetime has type Int64"):
         Dataset.construct(pl.DataFrame({**ann, "datetime": [1_700_000_000]}))
     odd = pl.DataFrame({"user_id": ["a"], "item_id": ["b"], "event_type": ["sniff"]})

@@ -19,7 +19,9 @@ def test_ticks_are_few_whole_days_from_the_start_on_and_before_the_end(
     assert all(tick % US_PER_DAY == 0 for tick in ticks)
     assert start - US_PER_DAY < ticks[0] <= start
     assert all(tick < start + length for tick in ticks[1:])
-    assert len(set(np.diff(ticks).tolist())) <= 1
+    assert len(set(np.diff(ticks[1:]).tolist())) <= 1
+    last_day = max(start + length - 1, start) // US_PER_DAY
+    assert ticks[-1] == last_day * US_PER_DAY  # as fresh as what is served
 
 
 def test_every_day_of_a_short_window_has_its_tick() -> None:
