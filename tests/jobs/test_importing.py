@@ -136,9 +136,7 @@ def test_ids_that_became_fractions_are_refused(tmp_path: Path) -> None:
     rows = {"user_id": [17.0, None], "session_id": ["s", "s"], "item_id": [3, 4]}
     pl.DataFrame({**rows, "event_time": times}).write_parquet(tmp_path / "events.parquet")
     (report,) = import_into(tmp_path, tmp_path / "events.parquet")
-    assert {row["reason"] for row in rejects(report)} == {
-        "user_id has type Float64, expected text"
-    }
+    assert {row["reason"] for row in rejects(report)} == {"user_id has type Float64, expected text"}
 
 
 def test_a_folder_with_two_files_of_a_kind_is_refused(tmp_path: Path) -> None:
