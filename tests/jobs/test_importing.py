@@ -310,3 +310,13 @@ def test_a_bad_slate_is_refused(tmp_path: Path) -> None:
     assert ["item_ids" in reasons[0], "outside" in reasons[1], "holds 1" in reasons[2]] == [
         True
     ] * 3
+
+
+def test_files_of_one_name_in_two_folders_keep_their_own_rejects(tmp_path: Path) -> None:
+    for folder, kind in (("a", "stare"), ("b", "glance")):
+        (tmp_path / folder).mkdir()
+        write(
+            tmp_path / folder / "events.csv", f"user_id,item_id,event_type,event_time\n1,2,{kind},5"
+        )
+    reports = [import_into(tmp_path, tmp_path / name / "events.csv")[0] for name in ("a", "b")]
+    assert ["stare" in str(rejects(report)[0]["reason"]) for report in reports] == [True, False]
