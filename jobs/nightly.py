@@ -33,7 +33,7 @@ from recsys.evaluation.trial import TrialResult, Window, live_lists, run_trial
 from recsys.progress import Progress
 from recsys.recommender import Recommender
 from recsys.releases import Manifest, Releases
-from recsys.training.encoder_export import TORCH_FOLDER
+from recsys.training.encoder.export import TORCH_FOLDER
 from recsys.training.recipe import (
     TrainingData,
     daily_ticks,

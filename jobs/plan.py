@@ -13,7 +13,7 @@ from features.events import US_PER_DAY
 from features.interactions import Interactions
 from jobs.gate import GateConfig
 from recsys.settings import Settings
-from recsys.training.encoder import EncoderConfig
+from recsys.training.encoder.config import EncoderConfig
 from recsys.training.recipe import RecipeConfig, window_with_users
 
 # Shoppers a window should hold, and at most which share of all shoppers.

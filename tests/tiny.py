@@ -13,7 +13,7 @@ from jobs.nightly import NightReport, run_night
 from jobs.plan import NightConfig, Places
 from recsys.progress import Progress, Silent
 from recsys.training.collaborative import CollaborativeConfig
-from recsys.training.encoder import EncoderConfig
+from recsys.training.encoder.config import EncoderConfig
 from recsys.training.ranker import RankerConfig
 from recsys.training.recipe import RecipeConfig
 from recsys.training.sequence import SequenceConfig

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.arrays import Int32Array, Int64Array
-from recsys.training.encoder_batches import (
+from recsys.training.encoder.batches import (
     BATCH_ITEMS,
     WINDOW,
     DistinctSequences,
@@ -14,7 +14,7 @@ from recsys.training.encoder_batches import (
     decayed_weights,
     plan_visits,
 )
-from recsys.training.encoder_validation import next_item_recall, validation_visits
+from recsys.training.encoder.validation import next_item_recall, validation_visits
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from jobs.sample.storefront import examination
 from recsys.progress import Silent
 from recsys.settings import Settings
 from recsys.training.collaborative import CollaborativeConfig
-from recsys.training.encoder import EncoderConfig
+from recsys.training.encoder.config import EncoderConfig
 from recsys.training.ranker import RankerConfig
 from recsys.training.recipe import RecipeConfig
 from recsys.training.sequence import SequenceConfig

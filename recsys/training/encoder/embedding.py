@@ -15,9 +15,9 @@ from safetensors.numpy import save_file
 from features.arrays import Float32Array
 from recsys.progress import Progress
 from recsys.retrieval.encoder import EncoderCard, token_batches
-from recsys.training.base_encoder import BaseEncoder, compute_device
-from recsys.training.encoder_export import TORCH_FOLDER
-from recsys.training.encoder_tuning import precision
+from recsys.training.encoder.base import BaseEncoder, compute_device
+from recsys.training.encoder.export import TORCH_FOLDER
+from recsys.training.encoder.tuning import precision
 
 BATCH_SIZE = 64
 DIGEST_BYTES = 16  # of sha256: two different texts will not meet

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from features.arrays import Float32Array, Int64Array
 from recsys.progress import Progress
 from recsys.retrieval.encoder import token_batches
-from recsys.training.base_encoder import (
+from recsys.training.encoder.base import (
     BaseEncoder,
     PooledEncoder,
     compute_device,
     computes_in_bfloat16,
 )
-from recsys.training.encoder_batches import (
+from recsys.training.encoder.batches import (
     ContrastiveBatch,
     DistinctSequences,
     Visit,

@@ -1,71 +1,29 @@
 """The night's text encoder: tuned where the shop's own behaviour makes it better, then exported."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from features.arrays import Int64Array
-from features.errors import ConfigError, DataError
+from features.errors import DataError
 from recsys.progress import Progress
 from recsys.retrieval.whitening import Whitening
-from recsys.training.base_encoder import BaseEncoder, compute_device
-from recsys.training.encoder_batches import (
+from recsys.training.encoder.base import BaseEncoder, compute_device
+from recsys.training.encoder.batches import (
     DistinctSequences,
     Sequenced,
     Visit,
     plan_visits,
 )
-from recsys.training.encoder_export import export_encoder
-from recsys.training.encoder_tuning import CutEncoder, cache_states, cached_vectors, tune
-from recsys.training.encoder_validation import next_item_recall, validation_visits
+from recsys.training.encoder.config import EncoderConfig, EncoderReport
+from recsys.training.encoder.export import export_encoder
+from recsys.training.encoder.tuning import CutEncoder, cache_states, cached_vectors, tune
+from recsys.training.encoder.validation import next_item_recall, validation_visits
 
 MAX_VALIDATION_USERS = 1_000  # all their next items: ±0.4 percentage points of recall@10
 VALIDATION_SHARE = 0.1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderConfig:
-    """What to tune and how much; the defaults are measured in the module that uses them."""
-
-    base: str | None = None  # a folder or a hub name; None is the embedded all-MiniLM-L6-v2
-    max_tokens: int = 48  # twice the mean of a title with its tags
-    tuned_layers: int = 2  # of 6; 0 ships the base as it is
-    max_texts: int = 20_000  # encoded while tuning; 120 CPU-seconds at 27 tokens a text
-    epochs: float = 3.0  # at most so many texts per item, which keeps small shops fast
-    learning_rate: float = 1e-4
-    temperature: float = 0.12  # where the frozen encoder's loss is lowest (.10 to .20)
-    min_sequences: int = 200  # shoppers with two items; fewer cannot even validate
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        positive = (self.max_tokens, self.learning_rate, self.temperature, self.min_sequences)
-        if min(positive) <= 0 or min(self.tuned_layers, self.max_texts, self.epochs) < 0:
-            raise ConfigError(
-                f"EncoderConfig: expected positive sizes and rates, found {asdict(self)}."
-                " Correct the negative or zero value."
-            )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderReport:
-    """Which encoder was shipped and why; recalls are those of next items at 10, whitened."""
-
-    base: str
-    digest: str  # of the shipped weights, tokenizer and length
-    tuned: bool
-    reason: str
-    texts_encoded: int = 0
-    steps: int = 0
-    frozen_recall: float | None = None
-    tuned_recall: float | None = None
-    validation_questions: int = 0
-    first_loss: float | None = None
-    last_loss: float | None = None
-    temperature: float | None = None
-    onnx_difference: float = math.nan
 
 
 def fit_encoder(

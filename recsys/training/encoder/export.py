@@ -18,7 +18,7 @@ from recsys.retrieval.encoder import (
     TokenBatch,
     token_batches,
 )
-from recsys.training.base_encoder import BaseEncoder
+from recsys.training.encoder.base import BaseEncoder
 
 TORCH_FOLDER = "torch"
 MAX_DIFFERENCE = 1e-4  # of a unit vector's component; exports measured 3e-7

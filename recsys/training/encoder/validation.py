@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from features.arrays import Float32Array, Int64Array
-from recsys.training.encoder_batches import WINDOW, DistinctSequences, Visit, decayed_weights
+from recsys.training.encoder.batches import WINDOW, DistinctSequences, Visit, decayed_weights
 
 
 def validation_visits(sequences: DistinctSequences, users: Int64Array) -> list[Visit]:
