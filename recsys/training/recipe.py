@@ -26,8 +26,8 @@ from recsys.retrieval.collaborative import FactorModel
 from recsys.retrieval.text import item_texts
 from recsys.retrieval.whitening import Whitening
 from recsys.training.collaborative import CollaborativeConfig, fit_collaborative
-from recsys.training.encoder.embedding import encode_catalogue
 from recsys.training.encoder.config import EncoderConfig, EncoderReport
+from recsys.training.encoder.embedding import encode_catalogue
 from recsys.training.encoder.fit import fit_encoder
 from recsys.training.queries import PastQueries, window_queries, with_users
 from recsys.training.ranker import RankerConfig, RankerReport, fit_ranker

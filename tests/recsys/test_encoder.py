@@ -14,8 +14,8 @@ from features.errors import ConfigError, DataError, ReleaseError
 from recsys.progress import Silent
 from recsys.retrieval.encoder import MODEL_FILE, TOKENIZER_FILE, EncoderCard, OnnxEncoder
 from recsys.training.encoder.base import BaseEncoder, check_files, embedded_folder
-from recsys.training.encoder.embedding import encode_catalogue
 from recsys.training.encoder.config import EncoderConfig, EncoderReport
+from recsys.training.encoder.embedding import encode_catalogue
 from recsys.training.encoder.fit import fit_encoder, tune_encoder
 from recsys.training.encoder.tuning import CutEncoder, cache_states, encode_cached
 from tests.recsys.encoder_fixtures import (
