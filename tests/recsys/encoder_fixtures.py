@@ -12,6 +12,7 @@ from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel
 
 from features.arrays import Int32Array, Int64Array
+from recsys.training.encoder.config import EncoderConfig
 
 COLORS = ("red", "blue", "green", "black", "white", "pink", "gold", "grey", "lime", "navy")
 THINGS = ("shirt", "shoe", "hat", "ring", "sock", "belt", "coat", "vest", "scarf", "glove")
@@ -63,3 +64,10 @@ def tiny_encoder(folder: Path, *, layers: int = 2, cls: bool = False) -> Path:
     pooling = f'{{"pooling_mode_cls_token": {str(cls).lower()}}}'
     (folder / "1_Pooling" / "config.json").write_text(pooling)
     return folder
+
+
+def config_for(base: Path) -> EncoderConfig:
+    # A random network learns from nothing, so it needs larger and more steps than MiniLM.
+    return EncoderConfig(
+        base=str(base), tuned_layers=1, epochs=20, learning_rate=3e-3, min_sequences=50
+    )
