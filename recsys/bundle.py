@@ -1,7 +1,7 @@
 """A release's artifacts in memory: what each file of the folder becomes.
 
 items.parquet      the catalogue, in row order        encoder/        ONNX text encoder
-recommender.json   event types                        text/           whitened item vectors
+recommender.json   event types                        text/           item vectors and their maps
 covisitation/      item-to-item lists                 sequence/       next-item model
 collaborative/     LightFM factors                    snapshots/      item views by day
 ranker/            the ranker; absent while it is being trained
@@ -25,8 +25,6 @@ from recsys.catalog import Catalog
 from recsys.ranking.features import FeatureInputs
 from recsys.ranking.ranker import Ranker
 from recsys.retrieval.collaborative import FactorModel
-from recsys.retrieval.encoder import OnnxEncoder
-from recsys.retrieval.index import VectorIndex
 from recsys.retrieval.sequence import SequenceModel
 from recsys.retrieval.sources import (
     Collaborative,
@@ -37,7 +35,7 @@ from recsys.retrieval.sources import (
     Trending,
 )
 from recsys.retrieval.text import item_texts
-from recsys.retrieval.whitening import Whitening
+from recsys.retrieval.text_space import TextSpace, TextVectors, put_rows
 from recsys.types import CandidateSource
 
 
@@ -45,7 +43,7 @@ from recsys.types import CandidateSource
 class ItemVectors:
     """What embedding items takes time for; made off the event loop, then put in at once."""
 
-    text: Float32Array  # (n, d_text), whitened
+    text: TextVectors
     sequence: Float32Array  # (n, d_sequence)
     factors: Float32Array  # (n, d_factors)
 
@@ -57,9 +55,7 @@ class Bundle:
         facts = orjson.loads((folder / "recommender.json").read_bytes())
         self.event_types = tuple(EventType(**kind) for kind in facts["event_types"])
         self.catalog = Catalog(pl.read_parquet(folder / "items.parquet"))
-        self.encoder = OnnxEncoder.load(folder / "encoder", threads=threads)
-        self.whitening = Whitening.load(folder / "text" / "whitening.safetensors")
-        self.text_index = VectorIndex.load(folder / "text" / "vectors.npy")
+        self.text = TextSpace.load(folder, threads=threads)
         self.neighbours = Neighbours.load(folder / "covisitation")
         self.sequence = SequenceModel.load(folder / "sequence", threads=threads)
         self.factors = FactorModel.load(folder / "collaborative")
@@ -70,11 +66,11 @@ class Bundle:
         self._n_learned = len(self.catalog)  # items of the night; later ones have rows from here
         self.type_weights = np.array([kind.weight for kind in self.event_types], np.float32)
         self._trending = Trending(self.snapshots)
-        self._new_items = NewItems(self.text_index, self.catalog.published_at_us, self.type_weights)
+        self._new_items = NewItems(self.text.taste, self.catalog.published_at_us, self.type_weights)
         self.sources: tuple[CandidateSource, ...] = (
             NextItem(self.sequence, self.type_weights),
             CoVisited(self.neighbours, self.type_weights),
-            SimilarText(self.text_index, self.type_weights),
+            SimilarText(self.text.taste, self.type_weights),
             Collaborative(self.factors),
             self._trending,
             self._new_items,
@@ -92,15 +88,11 @@ class Bundle:
                 "publishes. Run the night again or activate an older release."
             ) from error
 
-    def embed(self, texts: Sequence[str]) -> Float32Array:
-        """(n, d) vectors in the space of the text index."""
-        return self.whitening(self.encoder.encode(texts))
-
     def embed_items(self, items: pl.DataFrame) -> ItemVectors:
-        text = self.embed(item_texts(items))
+        text = self.text.embed_items(item_texts(items))
         return ItemVectors(
             text,
-            self.sequence.item_vectors_from_text(text),
+            self.sequence.item_vectors_from_text(text.taste),
             self.factors.item_vectors_from_tags(items["tags"].to_list()),
         )
 
@@ -114,14 +106,13 @@ class Bundle:
         n_before = len(self.catalog)
         rows = self.catalog.put(items)
         new = rows >= n_before
-        for index, matrix, first_to_replace in (
-            (self.text_index, vectors.text, 0),
-            (self.sequence.index, vectors.sequence, self._n_learned),
-            (self.factors.index, vectors.factors, self._n_learned),
+        self.text.put(rows, new, vectors.text)
+        since = rows >= self._n_learned
+        for index, matrix in (
+            (self.sequence.index, vectors.sequence),
+            (self.factors.index, vectors.factors),
         ):
-            index.append(matrix[new][np.argsort(rows[new])])
-            for i in np.flatnonzero(~new & (rows >= first_to_replace)):
-                index.replace(int(rows[i]), matrix[i])
+            put_rows(index, matrix[since], rows[since], new[since])
         self._grown()
 
     def most_popular(self, allowed: BoolArray, n: int) -> Int32Array:
@@ -134,7 +125,7 @@ class Bundle:
         self.feature_inputs = self._feature_inputs()
 
     def _feature_inputs(self) -> FeatureInputs:
-        text = self.text_index.vectors
+        text = self.text.taste.vectors
         sequence = self.sequence.index.vectors
         factors = self.factors.index.vectors
         return FeatureInputs(
@@ -157,7 +148,8 @@ class Bundle:
     def _check_rows(self, folder: Path) -> None:
         sizes = {
             "items.parquet": len(self.catalog),
-            "text": len(self.text_index.vectors),
+            "text": len(self.text.words),
+            "taste": len(self.text.taste),
             "sequence": len(self.sequence.index.vectors),
             "collaborative": len(self.factors.index.vectors),
             "snapshots": self.snapshots.values.shape[1],

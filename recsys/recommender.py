@@ -86,9 +86,9 @@ class Recommender:
         """Items that match the words, those that suit the shopper a little higher."""
         clock = _Stopwatch()
         queries = self.queries(ask)
-        vector = self.bundle.embed([words])
+        vector = self.bundle.text.embed_queries([words])
         allowed = _without(queries.allowed, self.catalog.rows(ask.exclude_item_ids))
-        rows, scores = self.bundle.text_index.search(vector, SEARCH_DEPTH, allowed)
+        rows, scores = self.bundle.text.words.search(vector, SEARCH_DEPTH, allowed)
         clock.lap("sources")
         answers, failed = retrieve(self.bundle.sources, queries, dict.fromkeys(SOURCES, 1))
         found = merge({"similar_text": Retrieved(rows, scores)}, 1)
@@ -114,7 +114,7 @@ class Recommender:
             raise DataError(f"no item {item_id!r} in this catalogue: put it first, or check the id")
         allowed = self.catalog.allowed(item_filter)
         allowed[row] = False
-        text = self.bundle.text_index
+        text = self.bundle.text.taste
         near, _ = text.search(text.vectors[[row]], 3 * k, allowed)
         visited, _ = self.bundle.neighbours.of(row)
         rows = np.union1d(near[near >= 0], visited[allowed[visited]][: 3 * k]).astype(np.int32)
@@ -237,10 +237,9 @@ class Recommender:
     def _compose(self, ask: Ask, scored: Scored) -> Choice:
         order = np.argsort(-scored.utilities, kind="stable")
         near_top = order[: 4 * ask.k]
-        vectors = np.zeros((len(order), self.bundle.text_index.vectors.shape[1]), np.float32)
-        vectors[near_top] = unit_rows(
-            self.bundle.text_index.vectors[scored.candidates.item_rows[near_top]]
-        )
+        text = self.bundle.text.taste.vectors
+        vectors = np.zeros((len(order), text.shape[1]), np.float32)
+        vectors[near_top] = unit_rows(text[scored.candidates.item_rows[near_top]])
         order = diversify(order, scored.utilities, vectors, ask.k, ask.policy.diversity)
         seed = hashlib.blake2b(ask.request_id.encode(), digest_size=8).digest()
         return explore(

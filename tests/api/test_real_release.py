@@ -161,7 +161,12 @@ def test_a_new_item_that_is_changed_again_is_what_it_is_now(client: Client) -> N
     serving = client.day.live.serving
     assert serving is not None
     bundle, row = serving.recommender.bundle, serving.recommender.catalog.row
-    for index in (bundle.text_index, bundle.sequence.index, bundle.factors.index):
+    for index in (
+        bundle.text.words,
+        bundle.text.taste,
+        bundle.sequence.index,
+        bundle.factors.index,
+    ):
         assert (index.vectors[row("fresh")] == index.vectors[row("twin")]).all()
 
 

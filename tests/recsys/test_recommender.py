@@ -207,11 +207,11 @@ def test_many_new_items_at_once_are_all_kept_apart(tiny_recommender: Recommender
 
 
 def test_changed_words_change_where_an_item_is_found(tiny_recommender: Recommender) -> None:
-    before = tiny_recommender.bundle.text_index.vectors.copy()
+    before = tiny_recommender.bundle.text.words.vectors.copy()
     changed = item_row("blue", "coat", item_id="red-shirt")
     put(tiny_recommender, changed)
     row = tiny_recommender.catalog.row("red-shirt")
-    moved = np.any(tiny_recommender.bundle.text_index.vectors != before, axis=1)
+    moved = np.any(tiny_recommender.bundle.text.words.vectors != before, axis=1)
     assert np.flatnonzero(moved).tolist() == [row]
     assert "red-shirt" in tiny_recommender.search(words("blue", "coat"), ask(k=2)).item_ids
     assert len(tiny_recommender.catalog) == N_ITEMS
