@@ -11,7 +11,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import BertConfig, BertModel
 
-from features.arrays import Int32Array, Int64Array
+from features.arrays import Float32Array, Int32Array, Int64Array
 from recsys.training.encoder.config import EncoderConfig
 
 COLORS = ("red", "blue", "green", "black", "white", "pink", "gold", "grey", "lime", "navy")
@@ -23,6 +23,14 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 class Sequences:
     indptr: Int64Array
     item_rows: Int32Array
+
+    @property
+    def weights(self) -> Float32Array:
+        return np.ones(len(self.item_rows), np.float32)
+
+    @property
+    def time_us(self) -> Int64Array:
+        return np.arange(len(self.item_rows), dtype=np.int64)
 
 
 def shop_texts() -> list[str]:

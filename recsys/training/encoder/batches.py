@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
 from features.arrays import BoolArray, Float32Array, Int32Array, Int64Array
+from features.errors import ConfigError
+from recsys.training.encoder.negatives import BatchRules, Negatives
+from recsys.training.encoder.sequences import DistinctSequences
 
 DECAY = 0.7  # weight of an item relative to the next one; best of the user models tried on text
 HISTORY = 10  # items in a user query; 0.7^10 = 0.03 of the latest one's weight
@@ -15,38 +17,30 @@ BATCH_ITEMS = 256  # texts encoded per step; about 45 shoppers
 MAX_VISITS = 128  # shoppers per step where the catalogue is too small to fill a batch
 
 
-class Sequenced(Protocol):
-    """User u owns `item_rows[indptr[u]:indptr[u + 1]]`, in the order of contact."""
-
-    @property
-    def indptr(self) -> Int64Array: ...
-
-    @property
-    def item_rows(self) -> Int32Array: ...
-
-
 @dataclass(frozen=True, slots=True)
-class DistinctSequences:
-    """Each shopper's items in order of first contact: the next item is never in the history."""
+class ContrastiveData:
+    """Everything batches are built from; of training shoppers only, or validation would leak."""
 
-    indptr: Int64Array  # (n_users + 1,)
-    item_rows: Int32Array  # (n,)
+    sequences: DistinctSequences
+    negatives: Negatives
+    rarity: Float32Array  # (n_items,) at most 1: what a question for this item weighs
+    hard_negatives: int
 
     @classmethod
-    def of(cls, sequences: Sequenced) -> "DistinctSequences":
-        n_users = len(sequences.indptr) - 1
-        users = np.repeat(np.arange(n_users), np.diff(sequences.indptr))
-        width = int(sequences.item_rows.max(initial=0)) + 1
-        _, first = np.unique(users * width + sequences.item_rows, return_index=True)
-        first.sort()
-        counts = np.bincount(users[first], minlength=n_users)
-        return cls(np.concatenate([[0], np.cumsum(counts)]), sequences.item_rows[first])
-
-    def items(self, user: int) -> Int32Array:
-        return self.item_rows[self.indptr[user] : self.indptr[user + 1]]
-
-    def users_with(self, n_items: int) -> Int64Array:
-        return np.flatnonzero(np.diff(self.indptr) >= n_items)
+    def of(
+        cls,
+        texts: Sequence[str],
+        sequences: DistinctSequences,
+        rules: BatchRules,
+        categories: Int32Array | None = None,
+    ) -> "ContrastiveData":
+        """`texts[row]` is the text of item row; `categories` (n_items,) has -1 for none."""
+        negatives = Negatives.of(texts, sequences, rules, categories)
+        rarity = np.ones(len(texts), np.float32)
+        if rules.popularity_cap:
+            asked = _times_asked(sequences, len(texts))
+            rarity = np.minimum(rarity, rules.popularity_cap / np.maximum(asked, 1.0))
+        return cls(sequences, negatives, rarity.astype(np.float32), rules.hard_negatives)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +49,74 @@ class Visit:
 
     user: int
     items: Int32Array
+    weights: Float32Array  # of the events, one an item
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedBatch:
+    """What one step will encode, known before any of it is encoded."""
+
+    visits: Sequence[Visit]
+    hard: Int64Array  # further items, only there to be wrong
+
+    @property
+    def items(self) -> Int64Array:
+        """(m,) distinct item rows, ascending."""
+        return np.unique(np.concatenate([*(visit.items for visit in self.visits), self.hard]))
 
 
 @dataclass(frozen=True, slots=True)
 class ContrastiveBatch:
-    """`weights @ item vectors` are the queries; query i's answer is column `targets[i]`."""
+    """`weights @ item vectors` are the queries; query i's answer is column `targets[i]`.
+
+    Every question has a wrong answer left; where none has, q is 0 and there is nothing to learn.
+    """
 
     items: Int64Array  # (m,) unique item rows
     weights: Float32Array  # (q, m) rows sum to 1
     targets: Int64Array  # (q,)
-    excluded: BoolArray  # (q, m) the shopper's own items, except the answer
+    excluded: BoolArray  # (q, m) neither the answer nor wrong
+    question_weights: Float32Array  # (q,) sum to q
+
+
+def plan_batches(
+    data: ContrastiveData,
+    users: Int64Array,
+    *,
+    max_texts: int,
+    rng: np.random.Generator,
+    since_us: int | None = None,
+    replay: float = 0.0,
+) -> list[PlannedBatch]:
+    """The batches of `plan_visits`, with hard negatives paid from the same budget."""
+    affordable = max_texts * BATCH_ITEMS // (BATCH_ITEMS + data.hard_negatives)
+    planned = plan_visits(
+        data.sequences, users, max_texts=affordable, rng=rng, since_us=since_us, replay=replay
+    )
+    return [PlannedBatch(visits, _hard_negatives(data, visits, rng)) for visits in planned]
 
 
 def plan_visits(
-    sequences: DistinctSequences, users: Int64Array, *, max_texts: int, rng: np.random.Generator
+    sequences: DistinctSequences,
+    users: Int64Array,
+    *,
+    max_texts: int,
+    rng: np.random.Generator,
+    since_us: int | None = None,
+    replay: float = 0.0,
 ) -> list[list[Visit]]:
-    """Batches of visits that together encode about `max_texts` texts; every user once a round."""
+    """Batches of visits that together encode about `max_texts` texts; every user once a round.
+
+    With `since_us` only shoppers with news are visited, in stretches that end in an item first
+    met at `since_us` or later; `replay` of the visits, less than 1, go to the others.
+    """
+    if not 0 <= replay < 1:
+        raise ConfigError(f"plan_visits: expected a replay share in [0, 1), found {replay}.")
     batches: list[list[Visit]] = []
     batch: list[Visit] = []
     seen: set[int] = set()
     encoded = 0
-    for visit in _rounds(sequences, users, rng):
+    for visit in _rounds(sequences, users, rng, since_us, replay):
         batch.append(visit)
         seen.update(visit.items.tolist())
         full = len(seen) >= min(BATCH_ITEMS, max_texts - encoded)
@@ -89,32 +130,72 @@ def plan_visits(
 
 
 def _rounds(
-    sequences: DistinctSequences, users: Int64Array, rng: np.random.Generator
+    sequences: DistinctSequences,
+    users: Int64Array,
+    rng: np.random.Generator,
+    since_us: int | None,
+    replay: float,
 ) -> Iterator[Visit]:
+    others = users[:0]
+    if since_us is not None:
+        has_news = np.isin(users, sequences.users_since(since_us))
+        users, others = users[has_news], users[~has_news]
+    n_replayed = min(len(others), round(len(users) * replay / (1 - replay)))
     while len(users):
-        for user in rng.permutation(users):
-            items = sequences.items(int(user))
-            start = int(rng.integers(max(0, len(items) - WINDOW) + 1))
-            yield Visit(int(user), items[start : start + WINDOW])
+        replayed = rng.choice(others, n_replayed, replace=False) if n_replayed else others[:0]
+        for user in rng.permutation(np.concatenate([users, replayed])):
+            yield _stretch(sequences, int(user), since_us, rng)
 
 
-def build_batch(visits: Sequence[Visit], sequences: DistinctSequences) -> ContrastiveBatch:
-    """All next-item questions of the visits over their pooled items."""
-    items = np.unique(np.concatenate([visit.items for visit in visits])).astype(np.int64)
-    weights, targets, excluded = [], [], []
-    for visit in visits:
+def _stretch(
+    sequences: DistinctSequences, user: int, since_us: int | None, rng: np.random.Generator
+) -> Visit:
+    """At most WINDOW items that end at random, though not before the first new one."""
+    items = sequences.items(user)
+    first_new = 0
+    if since_us is not None:
+        first_new = int(np.searchsorted(sequences.times(user), since_us))
+        first_new %= len(items)  # nothing is new: a replayed shopper, of whom any stretch will do
+    earliest = max(min(WINDOW, len(items)), first_new + 1)
+    end = earliest + int(rng.integers(len(items) - earliest + 1))
+    start = max(0, end - WINDOW, first_new - HISTORY)  # older ones would be in no query about news
+    return Visit(user, items[start:end], sequences.weights_of(user)[start:end])
+
+
+def _hard_negatives(
+    data: ContrastiveData, visits: Sequence[Visit], rng: np.random.Generator
+) -> Int64Array:
+    categories = data.negatives.categories
+    if categories is None:
+        return np.empty(0, np.int64)
+    answers = np.concatenate([visit.items[1:] for visit in visits])
+    taken = np.unique(np.concatenate([visit.items for visit in visits])).astype(np.int64)
+    return categories.draw(answers, taken, data.hard_negatives, rng)
+
+
+def build_batch(planned: PlannedBatch, data: ContrastiveData) -> ContrastiveBatch:
+    """All next-item questions of the visits over the batch's items that have a wrong answer."""
+    items = planned.items
+    weights, targets, asked, own = [], [], [], []
+    for visit in planned.visits:
         columns = np.searchsorted(items, visit.items)
         rows = decayed_weights(len(columns))
         dense = np.zeros((len(rows), len(items)), np.float32)
         dense[:, columns] = rows
         weights.append(dense)
         targets.append(columns[1:])
-        own = np.isin(items, sequences.items(visit.user))
-        excluded.append(np.broadcast_to(own, dense.shape))
+        asked.append(visit.weights[1:])
+        same = data.negatives.same_text(items, data.sequences.items(visit.user))
+        own.append(np.broadcast_to(same, dense.shape))
     answer = np.concatenate(targets)
-    mask = np.concatenate(excluded)
-    mask[np.arange(len(answer)), answer] = False
-    return ContrastiveBatch(items, np.concatenate(weights), answer, mask)
+    excluded = np.concatenate(own) | data.negatives.forbidden(items)[answer]
+    excluded[np.arange(len(answer)), answer] = False
+    kept = np.flatnonzero((~excluded).sum(axis=1) > 1)
+    answer = answer[kept]
+    weight = np.concatenate(asked)[kept] * data.rarity[items[answer]]
+    if len(weight):
+        weight *= len(weight) / weight.sum()
+    return ContrastiveBatch(items, np.concatenate(weights)[kept], answer, excluded[kept], weight)
 
 
 def decayed_weights(length: int) -> Float32Array:
@@ -122,3 +203,10 @@ def decayed_weights(length: int) -> Float32Array:
     age = np.arange(length - 1)[:, None] - np.arange(length)[None, :]
     weights = np.where((age >= 0) & (age < HISTORY), DECAY ** np.maximum(age, 0), 0.0)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
+
+
+def _times_asked(sequences: DistinctSequences, n_items: int) -> Int64Array:
+    """(n_items,) shoppers who met an item after another one."""
+    later = np.ones(len(sequences.item_rows), bool)
+    later[sequences.indptr[:-1][np.diff(sequences.indptr) > 0]] = False
+    return np.bincount(sequences.item_rows[later], minlength=n_items)

@@ -11,16 +11,13 @@ from features.errors import DataError
 from recsys.progress import Progress
 from recsys.retrieval.whitening import Whitening
 from recsys.training.encoder.base import BaseEncoder, compute_device
-from recsys.training.encoder.batches import (
-    DistinctSequences,
-    Sequenced,
-    Visit,
-    plan_visits,
-)
+from recsys.training.encoder.batches import ContrastiveData, PlannedBatch, plan_batches
 from recsys.training.encoder.config import EncoderConfig, EncoderReport
 from recsys.training.encoder.export import export_encoder
+from recsys.training.encoder.negatives import BatchRules
+from recsys.training.encoder.sequences import DistinctSequences, Sequenced
 from recsys.training.encoder.tuning import CutEncoder, cache_states, cached_vectors, tune
-from recsys.training.encoder.validation import next_item_recall, validation_visits
+from recsys.training.encoder.validation import Validation
 
 MAX_VALIDATION_USERS = 1_000  # all their next items: ±0.4 percentage points of recall@10
 VALIDATION_SHARE = 0.1
@@ -69,16 +66,14 @@ def tune_encoder(
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    batches: list[list[Visit]]
-    validation: list[Visit]
+    data: ContrastiveData
+    batches: list[PlannedBatch]
+    validation: Validation
     items: Int64Array  # item rows that tuning or validation needs, ascending
 
     @property
     def texts_encoded(self) -> int:
-        return sum(
-            len(np.unique(np.concatenate([visit.items for visit in batch])))
-            for batch in self.batches
-        )
+        return sum(len(batch.items) for batch in self.batches)
 
     def cached_row(self, n_items: int) -> Int64Array:
         """(n_items,) where an item is in the cache, -1 where it is not needed."""
@@ -87,17 +82,18 @@ class _Plan:
         return rows
 
 
-def _plan(sequences: DistinctSequences, config: EncoderConfig) -> _Plan:
+def _plan(texts: Sequence[str], sequences: DistinctSequences, config: EncoderConfig) -> _Plan:
     rng = np.random.default_rng(config.seed)
     users = rng.permutation(sequences.users_with(2))
     n_validation = min(MAX_VALIDATION_USERS, int(len(users) * VALIDATION_SHARE))
-    validation = validation_visits(sequences, users[:n_validation])
+    validation = Validation.of(sequences, users[:n_validation])
     training = users[n_validation:]
-    n_items = len(np.unique(np.concatenate([sequences.items(int(user)) for user in training])))
+    data = ContrastiveData.of(texts, sequences.only(training), BatchRules())
+    n_items = len(np.unique(data.sequences.item_rows))
     budget = min(config.max_texts, int(config.epochs * n_items))
-    batches = plan_visits(sequences, training, max_texts=budget, rng=rng)
-    visited = [visit.items for batch in [*batches, validation] for visit in batch]
-    return _Plan(batches, validation, np.unique(np.concatenate(visited)).astype(np.int64))
+    batches = plan_batches(data, training, max_texts=budget, rng=rng)
+    needed = [validation.items, *(batch.items for batch in batches)]
+    return _Plan(data, batches, validation, np.unique(np.concatenate(needed)))
 
 
 def _tuned_or_frozen(
@@ -129,7 +125,7 @@ def _tune_and_compare(
     config: EncoderConfig,
     progress: Progress,
 ) -> EncoderReport:
-    plan = _plan(sequences, config)
+    plan = _plan(texts, sequences, config)
     rows = plan.cached_row(len(texts))
     cache = cache_states(base, cut, [texts[row] for row in plan.items], progress)
 
@@ -137,19 +133,23 @@ def _tune_and_compare(
         vectors = cached_vectors(cut, cache, progress, f"encoder: {label} vectors")
         if not np.isfinite(vectors).all():  # a learning rate far too high
             return 0.0, 0
-        return next_item_recall(Whitening.fit(vectors)(vectors), plan.validation, rows)
+        recalls = plan.validation.recall(Whitening.fit(vectors)(vectors), rows)
+        return recalls.all, recalls.n
 
     before, questions = recall("frozen")
     tuned = tune(
         cut,
         cache,
         plan.batches,
-        sequences,
+        plan.data,
         cached_row=rows,
         learning_rate=config.learning_rate,
         temperature=config.temperature,
         progress=progress,
     )
+    if not tuned.losses:
+        reason = "base encoder shipped: the items' texts do not differ"
+        return EncoderReport(base=base.name, digest="", tuned=False, reason=reason)
     after, _ = recall("tuned")
     verdict = "tuned encoder shipped" if after >= before else "base encoder shipped"
     return EncoderReport(

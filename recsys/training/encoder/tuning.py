@@ -24,8 +24,8 @@ from recsys.training.encoder.base import (
 )
 from recsys.training.encoder.batches import (
     ContrastiveBatch,
-    DistinctSequences,
-    Visit,
+    ContrastiveData,
+    PlannedBatch,
     build_batch,
 )
 
@@ -189,8 +189,8 @@ class Tuned:
 def tune(
     cut: CutEncoder,
     cache: CachedStates,
-    batches: Sequence[Sequence[Visit]],
-    sequences: DistinctSequences,
+    batches: Sequence[PlannedBatch],
+    data: ContrastiveData,
     *,
     cached_row: Int64Array,
     learning_rate: float,
@@ -209,8 +209,10 @@ def tune(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _schedule(len(batches)))
     losses = []
     tracked = progress.track(batches, total=len(batches), label="encoder: tuning")
-    for visits in tracked:
-        batch = build_batch(visits, sequences)
+    for planned in tracked:
+        batch = build_batch(planned, data)
+        if not len(batch.targets):
+            continue
         vectors = encode_cached(cut, cache, cached_row[batch.items])
         loss = contrastive_loss(vectors, batch, log_temperature.exp().to(vectors.device))
         optimizer.zero_grad()
@@ -231,7 +233,9 @@ def contrastive_loss(vectors: Tensor, batch: ContrastiveBatch, temperature: Tens
     queries = nn.functional.normalize(weights @ centred, dim=1)
     excluded = torch.from_numpy(batch.excluded).to(centred.device)
     logits = (queries @ centred.T / temperature).masked_fill(excluded, -torch.inf)
-    return nn.functional.cross_entropy(logits, torch.from_numpy(batch.targets).to(centred.device))
+    targets = torch.from_numpy(batch.targets).to(centred.device)
+    losses = nn.functional.cross_entropy(logits, targets, reduction="none")
+    return (losses * torch.from_numpy(batch.question_weights).to(centred.device)).mean()
 
 
 def _schedule(n_steps: int) -> Callable[[int], float]:

@@ -1,35 +1,88 @@
 """Does an encoder find the next item of shoppers that its tuning has not seen?"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from features.arrays import Float32Array, Int64Array
-from recsys.training.encoder.batches import WINDOW, DistinctSequences, Visit, decayed_weights
+from features.arrays import BoolArray, Float32Array, Int64Array
+from recsys.training.encoder.batches import WINDOW, Visit, decayed_weights
+from recsys.training.encoder.sequences import DistinctSequences
 
 
-def validation_visits(sequences: DistinctSequences, users: Int64Array) -> list[Visit]:
-    """The latest stretch of each of these shoppers."""
-    return [Visit(int(user), sequences.items(int(user))[-WINDOW:]) for user in users]
+@dataclass(frozen=True, slots=True)
+class Recalls:
+    """Shares of next items found, and of how many; None where nothing was asked."""
+
+    all: float
+    n: int
+    new: float | None = None
+    n_new: int = 0
+    old: float | None = None
+    n_old: int = 0
 
 
-def next_item_recall(
-    vectors: Float32Array, visits: Sequence[Visit], cached_row: Int64Array, *, k: int = 10
-) -> tuple[float, int]:
-    """Share of next items among the k nearest to the shopper so far, and how many were asked.
+@dataclass(frozen=True, slots=True)
+class Validation:
+    """The next-item questions of shoppers held out of training, however strong their events."""
 
-    `vectors` (n, d) are unit rows of the items that `cached_row` maps to; items the shopper has
-    met are left out. Ties count against the encoder, so equal vectors find nothing.
-    """
-    hits, questions = 0, 0
-    for visit in visits:
-        rows = cached_row[visit.items]
-        scores = decayed_weights(len(rows)) @ vectors[rows] @ vectors.T
-        answers = scores[np.arange(len(scores)), rows[1:]]
-        history = np.tri(len(scores), len(rows), dtype=bool)
-        known = scores[:, rows]
-        ahead = (scores >= answers[:, None]).sum(axis=1) - 1
-        ahead -= ((known >= answers[:, None]) & history).sum(axis=1)
-        hits += int((ahead < k).sum())
-        questions += len(scores)
-    return hits / max(1, questions), questions
+    visits: Sequence[Visit]
+    is_new: BoolArray | None  # (questions,) in order of visits; None where nothing counts as new
+
+    @classmethod
+    def of(
+        cls, sequences: DistinctSequences, users: Int64Array, since_us: int | None = None
+    ) -> "Validation":
+        """The latest stretch of each of `users`.
+
+        A question is new where nobody at all had met its answer before `since_us`.
+        """
+        visits = [
+            Visit(
+                int(user),
+                sequences.items(int(user))[-WINDOW:],
+                sequences.weights_of(int(user))[-WINDOW:],
+            )
+            for user in users
+        ]
+        if since_us is None:
+            return cls(visits, None)
+        known = np.zeros(int(sequences.item_rows.max(initial=-1)) + 1, bool)
+        known[sequences.item_rows[sequences.time_us < since_us]] = True
+        answers = [visit.items[1:] for visit in visits]
+        return cls(visits, ~known[np.concatenate([np.empty(0, np.int32), *answers])])
+
+    @property
+    def items(self) -> Int64Array:
+        """Distinct item rows that need vectors, ascending; others may be ranked as well."""
+        met = [visit.items for visit in self.visits]
+        return np.unique(np.concatenate([np.empty(0, np.int64), *met]))
+
+    def recall(self, vectors: Float32Array, cached_row: Int64Array, *, k: int = 10) -> Recalls:
+        """Recall@k over all rows of `vectors` but those the shopper had met.
+
+        `vectors` (n, d) are unit rows of the items that `cached_row` maps to. Ties count against
+        the encoder, so equal vectors find nothing.
+        """
+        ahead = [_ahead(vectors, cached_row[visit.items]) for visit in self.visits]
+        found = np.concatenate([np.empty(0, np.int64), *ahead]) < k
+        everything, n = _share(found)
+        if self.is_new is None:
+            return Recalls(everything or 0.0, n)
+        new, n_new = _share(found[self.is_new])
+        old, n_old = _share(found[~self.is_new])
+        return Recalls(everything or 0.0, n, new, n_new, old, n_old)
+
+
+def _ahead(vectors: Float32Array, rows: Int64Array) -> Int64Array:
+    """(len(rows) - 1,) how many unmet items score at least as high as each next one."""
+    scores = decayed_weights(len(rows)) @ vectors[rows] @ vectors.T
+    answers = scores[np.arange(len(scores)), rows[1:]]
+    history = np.tri(len(scores), len(rows), dtype=bool)
+    known = scores[:, rows]
+    ahead = (scores >= answers[:, None]).sum(axis=1) - 1
+    return np.asarray(ahead - ((known >= answers[:, None]) & history).sum(axis=1), np.int64)
+
+
+def _share(found: BoolArray) -> tuple[float | None, int]:
+    return (float(found.mean()), len(found)) if len(found) else (None, 0)
