@@ -93,8 +93,9 @@ def night(
     ] = False,
 ) -> None:
     """Learn from everything up to now and publish one release."""
+    from jobs.night_config import night_config
     from jobs.nightly import run_night
-    from jobs.plan import Places, night_config, night_lock
+    from jobs.plan import Places, night_lock
     from jobs.reports import show_night
 
     settings, terminal = read_settings(), Terminal()
@@ -120,7 +121,7 @@ def evaluate(
 ) -> None:
     """Protocol "time": train on the past, rank the whole catalogue for the days after it."""
     from jobs.evaluate import evaluate_folds, stored_data
-    from jobs.plan import night_config
+    from jobs.night_config import night_config
     from jobs.reports import show_trials, write_json
 
     settings, terminal = read_settings(), Terminal()
@@ -144,7 +145,7 @@ def benchmark(
 ) -> None:
     """Protocol "sequences": everything from scratch with the shipped defaults, full ranking."""
     from jobs.benchmark import read_items, read_sequences, run_benchmark
-    from jobs.plan import night_config
+    from jobs.night_config import night_config
     from jobs.reports import show_benchmark, write_json
 
     settings, terminal = read_settings(), Terminal()

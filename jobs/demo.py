@@ -8,8 +8,9 @@ from features.store import Store
 from jobs.console import Terminal
 from jobs.importing import ColumnMap, Importer, ImportOptions
 from jobs.importing.summary import show_reports
+from jobs.night_config import night_config
 from jobs.nightly import NightReport, run_night
-from jobs.plan import Places, night_config, night_lock
+from jobs.plan import Places, night_lock
 from jobs.sample import Size, Storefront, is_written, write_sample
 from recsys.settings import Settings
 

@@ -1,6 +1,6 @@
 """The night: from the day's events to one published release, or to nothing at all.
 
-    ingest → text → past → ranker → recent → serving → trial → gate → publish → prune
+    ingest → encoder → text → past → ranker → recent → serving → trial → gate → publish → prune
 
 `past` are the first stages as they were before the ranker's label window, `recent` before the
 evaluation window, `serving` with everything. Each is warm-started from the one before.
@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
 import orjson
 
 from features.arrays import Int32Array
@@ -26,20 +25,22 @@ from features.lake import Lake
 from features.store import Store
 from features.views import views_hash
 from jobs.gate import judge_release
-from jobs.plan import NightConfig, Places, Plan, end_of
+from jobs.night_config import NightConfig
+from jobs.plan import Places, Plan, end_of
 from jobs.steps import Done, Workshop, digest_of, link_tree
+from jobs.text_steps import TextSteps
 from recsys.bundle import Bundle
 from recsys.evaluation.trial import TrialResult, Window, live_lists, run_trial
 from recsys.progress import Progress
 from recsys.recommender import Recommender
 from recsys.releases import Manifest, Releases
-from recsys.training.encoder.export import TORCH_FOLDER
+from recsys.retrieval.text_space import load_taste_vectors
+from recsys.training.curves import NoCurves
 from recsys.training.recipe import (
     TrainingData,
     daily_ticks,
     fit_first_stages,
     fit_ranking,
-    fit_text,
     write_catalogue,
 )
 from recsys.types import Ask
@@ -111,7 +112,8 @@ class Night:
             "versions": {name: version(name) for name in VERSIONED},
         }
         self._as_of_us = end_of(log, now_us)
-        self._plan = Plan.of(log, self._as_of_us, self._live_end_us())
+        self._live = self._readable_live()
+        self._plan = Plan.of(log, self._as_of_us, self._live.data_end_us if self._live else None)
 
     def run(self, *, force: bool) -> NightReport:
         report = self._run(force=force)
@@ -119,14 +121,14 @@ class Night:
         return report
 
     def _run(self, *, force: bool) -> NightReport:
-        text = self._text()
+        encoder, text = self._text()
         past = self._stages("past", text, self._plan.label_us, self._plan.evaluation_us, None)
-        ranker = self._ranker(text, past)
+        ranker = self._ranker(encoder, text, past)
         recent = self._stages(
             "recent", text, self._plan.evaluation_us, self._plan.evaluation_us + 1, past
         )
         serving = self._stages("serving", text, self._as_of_us, self._as_of_us + 1, recent)
-        steps = (text, past, ranker, recent, serving)
+        steps = (encoder, text, past, ranker, recent, serving)
         skipped = tuple(done.folder.name.split("-")[0] for done in steps if not done.ran)
         release_id = self._release_id((text, serving, ranker))
         if self._releases.current() == release_id:
@@ -139,30 +141,23 @@ class Night:
                 f"{release_id} was rolled back, and nothing is new since (--force: go back to it)"
             )
             return NightReport(None, False, reason, None, skipped)
-        trial = self._trial(text, recent, ranker)
+        trial = self._trial(encoder, text, recent, ranker)
         verdict = judge_release(
             trial, self._config.gate, has_live=self._releases.current() is not None
         )
         if not verdict.passed and not force:
             return NightReport(None, False, verdict.reason, trial, skipped)
-        self._publish(release_id, (text, serving, ranker), trial)
+        self._publish(release_id, (encoder, text, serving, ranker), trial)
         self._releases.prune(self._config.keep_releases)
         return NightReport(release_id, True, verdict.reason, trial, skipped)
 
-    def _text(self) -> Done:
-        def work(folder: Path) -> dict[str, object]:
-            report = fit_text(
-                self._data,
-                self._plan.label_us,
-                self._config.recipe,
-                folder,
-                self._progress,
-                cache=self._workshop.root / "text_vectors.safetensors",
-            )
-            return asdict(report)
-
-        inputs = {**self._world, "until": self._plan.label_us, "config": self._settings("encoder")}
-        return self._workshop.step("text", inputs, work)
+    def _text(self) -> tuple[Done, Done]:
+        live = self._releases.path(self._live.release_id) / "encoder" if self._live else None
+        steps = TextSteps(
+            self._workshop, self._data, self._plan, self._config, live, self._progress
+        )
+        encoder = steps.encoder(self._world, NoCurves)
+        return encoder, steps.text(encoder, self._world)
 
     def _stages(
         self, name: str, text: Done, until_us: int, ticks_until_us: int, warm: Done | None
@@ -175,7 +170,7 @@ class Night:
                 until_us,
                 recipe,
                 folder,
-                text_vectors=np.load(text.folder / "text" / "vectors.npy"),
+                text_vectors=load_taste_vectors(text.folder / "text"),
                 warm=warm.folder if warm else None,
                 ticks_us=daily_ticks(until_us, ticks_until_us),
                 progress=self._progress,
@@ -192,11 +187,11 @@ class Night:
         }
         return self._workshop.step(name, inputs, work)
 
-    def _ranker(self, text: Done, past: Done) -> Done:
+    def _ranker(self, encoder: Done, text: Done, past: Done) -> Done:
         window = (self._plan.label_us, self._plan.evaluation_us)
 
         def work(folder: Path) -> dict[str, object]:
-            with self._assembled(text, past) as bundle:
+            with self._assembled(encoder, text, past) as bundle:
                 try:
                     report = fit_ranking(
                         self._data, bundle, window, self._config.recipe, self._progress
@@ -210,32 +205,36 @@ class Night:
         inputs = {"past": past.digest, "window": window, "config": self._settings()}
         return self._workshop.step("ranker", inputs, work)
 
-    def _trial(self, text: Done, recent: Done, ranker: Done) -> TrialResult | None:
+    def _trial(self, *parts: Done) -> TrialResult | None:
         window = Window(self._plan.evaluation_us, self._as_of_us)
         policy = self._config.recipe.policy
-        with self._assembled(text, recent, ranker) as folder:
+        with self._assembled(*parts) as folder:
             bundle = Bundle.load(folder, threads=TRAINING_THREADS)
             return run_trial(
-                bundle, self._data.log, window, policy, self._progress, live=self._live(window)
+                bundle,
+                self._data.log,
+                window,
+                policy,
+                self._progress,
+                live=self._live_lists(window),
             )
 
-    def _live_end_us(self) -> int | None:
-        """None also for a live release that cannot be read: this night is its replacement."""
+    def _readable_live(self) -> Manifest | None:
+        """None also for a live release that is damaged: this night is its replacement."""
         current = self._releases.current()
         try:
-            return self._releases.manifest(current).data_end_us if current else None
+            return self._releases.verify(current) if current else None
         except ReleaseError as error:
             self._progress.say(f"the live release cannot be compared with: {error}")
             return None
 
-    def _live(self, window: Window) -> Int32Array | None:
+    def _live_lists(self, window: Window) -> Int32Array | None:
         """The live release's lists, unless it has already learned from the window."""
-        current, end_us = self._releases.current(), self._live_end_us()
-        if current is None or end_us is None or end_us > window.start_us:
+        if self._live is None or self._live.data_end_us > window.start_us:
             return None
         try:
-            self._releases.verify(current)
-            live = Bundle.load(self._releases.path(current), threads=TRAINING_THREADS)
+            folder = self._releases.path(self._live.release_id)
+            live = Bundle.load(folder, threads=TRAINING_THREADS)
         except ReleaseError as error:
             self._progress.say(f"the live release cannot be compared with: {error}")
             return None
@@ -273,9 +272,6 @@ class Night:
         shutil.rmtree(draft)
         draft.mkdir()
         self._assemble(draft, parts)
-        shutil.rmtree(
-            draft / "encoder" / TORCH_FOLDER
-        )  # embeds catalogues at night, serves nothing
         self._probe(draft, release_id)
         log = self._data.log
         self._releases.publish(

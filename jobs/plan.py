@@ -3,7 +3,7 @@
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +11,11 @@ import numpy as np
 from features.errors import ConfigError
 from features.events import US_PER_DAY
 from features.interactions import Interactions
-from jobs.gate import GateConfig
-from recsys.settings import Settings
-from recsys.training.encoder.config import EncoderConfig
-from recsys.training.recipe import RecipeConfig, window_with_users
+from recsys.training.recipe import window_with_users
 
 # Shoppers a window should hold, and at most which share of all shoppers.
 EVALUATION_USERS, EVALUATION_SHARE = 1_000, 0.1  # ±0.9 points of recall at .1
 LABEL_USERS, LABEL_SHARE = 20_000, 0.3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NightConfig:
-    """What a night does besides training."""
-
-    recipe: RecipeConfig = field(default_factory=RecipeConfig)
-    gate: GateConfig = field(default_factory=GateConfig)
-    keep_releases: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +25,6 @@ class Places:
     lake: Path
     releases: Path
     work: Path
-
-
-def night_config(settings: Settings) -> NightConfig:
-    recipe = RecipeConfig(encoder=EncoderConfig(base=settings.encoder))
-    return NightConfig(recipe=recipe, keep_releases=settings.keep_releases)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     work_dir: Path = Field(default_factory=lambda found: found["data_dir"] / "work")
     rejects_dir: Path = Field(default_factory=lambda found: found["data_dir"] / "rejects")
     encoder: str | None = None  # None: the embedded MiniLM; else a Hugging Face name or a folder
+    night_config_path: Path | None = None  # TOML that changes values of jobs/night_config.py
     event_types_path: Path | None = None  # JSON or TOML; None: DEFAULT_EVENT_TYPES
     poll_interval_s: float = Field(default=1.0, gt=0, le=3600)
     keep_releases: int = Field(default=5, ge=2)  # the live one and one to go back to

@@ -9,8 +9,9 @@ import polars as pl
 from features.events import DEFAULT_EVENT_TYPES, EVENT_SCHEMA, US_PER_DAY, US_PER_SECOND
 from features.items import ITEM_SCHEMA
 from features.store import Store
+from jobs.night_config import NightConfig
 from jobs.nightly import NightReport, run_night
-from jobs.plan import NightConfig, Places
+from jobs.plan import Places
 from recsys.progress import Progress, Silent
 from recsys.training.collaborative import CollaborativeConfig
 from recsys.training.encoder.config import EncoderConfig

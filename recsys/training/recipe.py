@@ -23,19 +23,17 @@ from recsys.bundle import Bundle, save_facts
 from recsys.policy import Policy
 from recsys.progress import Progress
 from recsys.retrieval.collaborative import FactorModel
-from recsys.retrieval.text import item_texts
-from recsys.retrieval.whitening import Whitening
+from recsys.retrieval.text_space import load_taste_vectors
 from recsys.training.collaborative import CollaborativeConfig, fit_collaborative
-from recsys.training.encoder.config import EncoderConfig, EncoderReport
-from recsys.training.encoder.embedding import encode_catalogue
-from recsys.training.encoder.fit import fit_encoder
+from recsys.training.encoder.config import EncoderConfig
+from recsys.training.encoder.item_map import ItemMapConfig
 from recsys.training.queries import PastQueries, window_queries, with_users
 from recsys.training.ranker import RankerConfig, RankerReport, fit_ranker
 from recsys.training.rows import labelled_batches, ranking_rows
 from recsys.training.sequence import SequenceConfig, fit_sequence
+from recsys.training.text import fit_text_encoder, fit_text_space
 
 MAX_TICKS = 30  # snapshots kept for a label window; wider windows get a coarser grid
-MIN_VISIBLE = 1_000  # items with events that whitening needs before it ignores the others
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +41,7 @@ class RecipeConfig:
     """Every trainer's configuration; the manifest keeps it."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    item_map: ItemMapConfig = field(default_factory=ItemMapConfig)
     covisitation: CovisitationConfig = field(default_factory=CovisitationConfig)
     collaborative: CollaborativeConfig = field(default_factory=CollaborativeConfig)
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
@@ -89,9 +88,12 @@ def fit_bundle(
     label_us, until_us = window
     past = folder / ".past"
     write_catalogue(data, past)
+    visible = data.log.before(label_us)
     with timed("encoder"):
-        fit_text(data, label_us, config, past, progress)
-    vectors = np.load(past / "text" / "vectors.npy")
+        fit_text_encoder(data.items, visible, config.encoder, past, progress)
+    with timed("text"):
+        fit_text_space(data.items, visible, config.item_map, past / "encoder", past, progress)
+    vectors = load_taste_vectors(past / "text")
 
     def stages(out: Path, end_us: int, ticks_us: list[int], warm: Path | None) -> None:
         fit_first_stages(
@@ -120,28 +122,6 @@ def write_catalogue(data: TrainingData, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     data.items.write_parquet(folder / "items.parquet")
     save_facts(folder, data.event_types)
-
-
-def fit_text(
-    data: TrainingData,
-    until_us: int,
-    config: RecipeConfig,
-    folder: Path,
-    progress: Progress,
-    *,
-    cache: Path | None = None,
-) -> EncoderReport:
-    """Writes encoder/ and text/, learned from events before `until_us`; `cache` spares encoding."""
-    texts = item_texts(data.items)
-    past = data.log.before(until_us).positive()
-    report = fit_encoder(texts, past, config.encoder, folder / "encoder", progress)
-    raw = encode_catalogue(folder / "encoder", texts, progress, cache=cache)
-    visible = np.unique(past.item_rows)
-    whitening = Whitening.fit(raw[visible] if len(visible) >= MIN_VISIBLE else raw)
-    (folder / "text").mkdir(parents=True, exist_ok=True)
-    whitening.save(folder / "text" / "whitening.safetensors")
-    np.save(folder / "text" / "vectors.npy", whitening(raw), allow_pickle=False)
-    return report
 
 
 def fit_first_stages(

@@ -17,8 +17,9 @@ from features.events import US_PER_DAY
 from features.store import Store
 from jobs.importing import ImportOptions
 from jobs.importing.importer import Importer
+from jobs.night_config import NightConfig
 from jobs.nightly import NightReport, run_night
-from jobs.plan import NightConfig, Places
+from jobs.plan import Places
 from jobs.sample import Shown, Size, Storefront, simulate_day, write_sample
 from jobs.sample.storefront import examination
 from recsys.progress import Silent

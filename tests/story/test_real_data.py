@@ -12,8 +12,9 @@ from features.store import Store
 from jobs.benchmark import read_items, read_sequences, run_benchmark
 from jobs.importing import ImportOptions, PartReport
 from jobs.importing.importer import Importer
+from jobs.night_config import NightConfig
 from jobs.nightly import run_night
-from jobs.plan import NightConfig, Places
+from jobs.plan import Places
 from recsys.progress import Silent
 from recsys.settings import Settings
 from recsys.training.recipe import RecipeConfig

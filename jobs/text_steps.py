@@ -1,0 +1,138 @@
+"""The night's first steps: the encoder, and what the catalogue's texts become with it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from jobs.night_config import NightConfig
+from jobs.plan import Plan
+from jobs.steps import Done, Workshop, digest_of, link_tree
+from recsys.progress import Progress
+from recsys.retrieval.encoder import EncoderCard
+from recsys.training.curves import Curves
+from recsys.training.encoder.export import TORCH_FOLDER
+from recsys.training.encoder.fit import Continued
+from recsys.training.encoder.schedule import Decision, EncoderState, decide
+from recsys.training.recipe import TrainingData
+from recsys.training.text import fit_text_encoder, fit_text_space
+
+OpenCurves = Callable[[], Curves]
+
+
+class TextSteps:
+    """What the steps share; `live` is the live release's encoder folder, if it can be read."""
+
+    def __init__(
+        self,
+        workshop: Workshop,
+        data: TrainingData,
+        plan: Plan,
+        config: NightConfig,
+        live: Path | None,
+        progress: Progress,
+    ) -> None:
+        self._workshop = workshop
+        self._data = data
+        self._until_us = plan.label_us
+        self._config = config
+        self._live = live
+        self._state = EncoderState.load(live) if live else None
+        self._progress = progress
+
+    def encoder(self, world: Mapping[str, object], open_curves: OpenCurves) -> Done:
+        """Tuned anew, tuned further, or the live one again."""
+        config = self._config.recipe.encoder
+        identity = digest_of(asdict(config))
+        past = self._data.log.before(self._until_us).positive()
+        decision = decide(
+            self._state, identity, past, self._until_us, self._config.encoder_schedule
+        )
+        self._progress.say(f"encoder: {decision.action}, {decision.reason}")
+
+        def work(folder: Path) -> dict[str, object]:
+            if decision.action == "keep":
+                return self._kept(folder, decision)
+            report = fit_text_encoder(
+                self._data.items,
+                past,
+                config,
+                folder,
+                self._progress,
+                continued=self._continued() if decision.action == "continue" else None,
+                curves=open_curves(),
+            )
+            self._new_state(decision, identity, report.shipped).save(folder / "encoder")
+            return {"decision": asdict(decision), "fit": asdict(report)}
+
+        inputs = {**self._inputs(decision, world), "config": identity}
+        return self._workshop.step("encoder", inputs, work)
+
+    def base_encoder(self, world: Mapping[str, object], why: str) -> Done:
+        """The base as it came, where the tuned one must not be shipped."""
+        config = replace(self._config.recipe.encoder, strategy="frozen")
+        decision = Decision("refresh", why)
+
+        def work(folder: Path) -> dict[str, object]:
+            past = self._data.log.before(self._until_us)
+            report = fit_text_encoder(self._data.items, past, config, folder, self._progress)
+            identity = digest_of(asdict(self._config.recipe.encoder))
+            self._new_state(decision, identity, "base").save(folder / "encoder")
+            return {"decision": asdict(decision), "fit": asdict(report)}
+
+        inputs = {"config": asdict(config), "until": self._until_us, "versions": world["versions"]}
+        return self._workshop.step("base", inputs, work)
+
+    def text(self, encoder: Done, world: Mapping[str, object]) -> Done:
+        """Known by the encoder's weights, not by how the night came by them."""
+
+        def work(folder: Path) -> dict[str, object]:
+            report = fit_text_space(
+                self._data.items,
+                self._data.log.before(self._until_us),
+                self._config.recipe.item_map,
+                encoder.folder / "encoder",
+                folder,
+                self._progress,
+                cache=self._workshop.root / "text_vectors.safetensors",
+            )
+            return asdict(report)
+
+        inputs = {
+            **world,
+            "encoder": card_of(encoder).digest,
+            "until": self._until_us,
+            "config": asdict(self._config.recipe.item_map),
+        }
+        return self._workshop.step("text", inputs, work)
+
+    def _inputs(self, decision: Decision, world: Mapping[str, object]) -> dict[str, object]:
+        """A kept encoder depends on nothing but itself; a continued one also on the live one."""
+        live = EncoderCard.load(self._live).digest if self._live else None
+        if decision.action == "keep":
+            return {"kept": live}
+        learned_from = live if decision.action == "continue" else None
+        return {**world, "until": self._until_us, "continued": learned_from}
+
+    def _kept(self, folder: Path, decision: Decision) -> dict[str, object]:
+        assert self._live is not None
+        link_tree(self._live, folder / "encoder")
+        return {"decision": asdict(decision), "fit": None}
+
+    def _continued(self) -> Continued:
+        assert self._live is not None
+        assert self._state is not None
+        return Continued(self._live / TORCH_FOLDER, self._state.learned_until_us)
+
+    def _new_state(self, decision: Decision, config: str, shipped: str) -> EncoderState:
+        continues = decision.action == "continue" and self._state is not None
+        begun = self._state.refreshed_us if continues and self._state else self._until_us
+        return EncoderState(
+            config=config,
+            shipped=shipped,
+            refreshed_us=begun,
+            learned_until_us=self._until_us,
+        )
+
+
+def card_of(encoder: Done) -> EncoderCard:
+    return EncoderCard.load(encoder.folder / "encoder")
