@@ -103,14 +103,15 @@ def audit_section(report: Report) -> Section:
 
 def steps_section(steps: Sequence[tuple[str, bool, Report]]) -> Section:
     """`steps`: name, whether it ran now, what it reported."""
-    rows = [
-        [name, "ran" if ran else "skipped, nothing new", _in_a_line(report)]
-        for name, ran, report in steps
-    ]
+    rows = [[name, "ran" if ran else "skipped", _in_a_line(report)] for name, ran, report in steps]
     return Section(
         anchor="steps",
         title="The steps",
-        tables=(table("In the order of the night", ("step", "", "report"), rows),),
+        tables=(
+            table(
+                "In the order of the night; skipped: nothing was new", ("step", "", "report"), rows
+            ),
+        ),
     )
 
 

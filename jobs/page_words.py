@@ -68,10 +68,17 @@ def facts(report: Report, *, without: Iterable[str] = ()) -> tuple[tuple[str, st
     """A report's own values, in its order; what it does not know is left out."""
     left_out = set(without)
     return tuple(
-        (spoken(name), written(value)[:DIGEST] if name == "digest" else written(value))
+        _fact(name, value)
         for name, value in report.items()
         if name not in left_out and _is_plain(value)
     )
+
+
+def _fact(name: str, value: object) -> tuple[str, str]:
+    if name.endswith("_us") and isinstance(value, int):
+        return spoken(name.removesuffix("_us")), minute(value)
+    text = written(value)
+    return spoken(name), text[:DIGEST] if name == "digest" else text
 
 
 def written(value: object) -> str:
