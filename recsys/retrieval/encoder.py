@@ -8,7 +8,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import onnxruntime as ort
@@ -17,30 +16,27 @@ from tokenizers import Tokenizer
 from features.arrays import Float32Array, Int64Array
 from features.errors import ReleaseError
 from recsys.retrieval.onnx import open_session
+from recsys.retrieval.text import MAX_TEXT_CHARS
 
 MODEL_FILE, TOKENIZER_FILE, CARD_FILE = "model.onnx", "tokenizer.json", "encoder.json"
 BATCH_SIZE = 32  # best of 32/64/128 for ONNX Runtime on CPU
 TOKENIZE_AT_ONCE = 8_192  # texts; enough to sort by length, small enough for a million items
 
 
-class TextEncoder(Protocol):
-    """Anything that turns texts into unit rows (n, dim)."""
-
-    @property
-    def dim(self) -> int: ...
-
-    def encode(self, texts: Sequence[str]) -> Float32Array: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EncoderCard:
-    """What a saved encoder says about itself; `digest` names weights, tokenizer and length."""
+    """What a saved encoder says about itself; `digest` names all that decides a vector.
+
+    That is weights, tokenizer, pooling, length and prefixes.
+    """
 
     base: str
     digest: str
     dim: int
-    max_tokens: int
+    max_tokens: int  # of prefix and text together
     pad_id: int
+    query_prefix: str = ""  # releases from before there were prefixes say nothing
+    passage_prefix: str = ""
 
     def save(self, folder: Path) -> None:
         (folder / CARD_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", "utf-8")
@@ -79,11 +75,22 @@ def load_tokenizer(path: Path, *, max_tokens: int) -> Tokenizer:
 
 
 def token_batches(
-    tokenizer: Tokenizer, texts: Sequence[str], *, pad_id: int, batch_size: int
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    *,
+    pad_id: int,
+    batch_size: int,
+    prefix: str = "",
 ) -> Iterator[TokenBatch]:
-    """Batches of similar length, so that little is padding; night and day tokenise here."""
+    """Batches of similar length, so that little is padding; night and day tokenise here.
+
+    A text is cut at MAX_TEXT_CHARS, as an item's is: what a tokenizer throws away costs time too.
+    """
     for start in range(0, len(texts), TOKENIZE_AT_ONCE):
-        part = [_valid_unicode(text) for text in texts[start : start + TOKENIZE_AT_ONCE]]
+        part = [
+            prefix + _valid_unicode(text[:MAX_TEXT_CHARS])
+            for text in texts[start : start + TOKENIZE_AT_ONCE]
+        ]
         ids = [encoding.ids for encoding in tokenizer.encode_batch_fast(part)]
         lengths = np.array([len(row) for row in ids])
         order = np.argsort(-lengths, kind="stable")  # longest first: memory peaks at once
@@ -96,6 +103,7 @@ def _padded(ids: Sequence[Sequence[int]], pad_id: int) -> tuple[Int64Array, Int6
     length = max(1, max(map(len, ids)))
     input_ids = np.full((len(ids), length), pad_id, np.int64)
     mask = np.zeros((len(ids), length), np.int64)
+    mask[:, 0] = 1  # a text without any token reads as one pad: attention to nothing is NaN
     for row, tokens in enumerate(ids):
         input_ids[row, : len(tokens)] = tokens
         mask[row, : len(tokens)] = 1
@@ -130,12 +138,32 @@ class OnnxEncoder:
         return self.card.dim
 
     def encode(self, texts: Sequence[str]) -> Float32Array:
-        """(n, dim) unit rows, in the order of the texts."""
+        """(n, dim) unit rows of items' texts, in their order."""
+        return self._vectors(texts, self.card.passage_prefix)
+
+    def encode_queries(self, texts: Sequence[str]) -> Float32Array:
+        """(n, dim) unit rows of what shoppers type, in the order of the texts."""
+        return self._vectors(texts, self.card.query_prefix)
+
+    def batches(self, texts: Sequence[str]) -> Iterator[tuple[Int64Array, Float32Array]]:
+        """Rows of the texts and their vectors, one batch at a time, as passages."""
+        return self._batches(texts, self.card.passage_prefix)
+
+    def _vectors(self, texts: Sequence[str], prefix: str) -> Float32Array:
         vectors = np.zeros((len(texts), self.dim), np.float32)
-        batches = token_batches(
-            self._tokenizer, texts, pad_id=self.card.pad_id, batch_size=BATCH_SIZE
-        )
-        for batch in batches:
-            feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
-            vectors[batch.rows] = self._session.run(None, feed)[0]
+        for rows, part in self._batches(texts, prefix):
+            vectors[rows] = part
         return vectors
+
+    def _batches(
+        self, texts: Sequence[str], prefix: str
+    ) -> Iterator[tuple[Int64Array, Float32Array]]:
+        for batch in token_batches(
+            self._tokenizer,
+            texts,
+            pad_id=self.card.pad_id,
+            batch_size=BATCH_SIZE,
+            prefix=prefix,
+        ):
+            feed = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+            yield batch.rows, self._session.run(None, feed)[0]

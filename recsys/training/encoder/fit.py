@@ -3,24 +3,32 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 
-from features.arrays import Int64Array
-from features.errors import DataError
+from features.arrays import Int32Array
+from features.errors import ConfigError, DataError
 from recsys.progress import Progress
-from recsys.retrieval.whitening import Whitening
+from recsys.retrieval.encoder import EncoderCard
+from recsys.training.curves import Curves, NoCurves
 from recsys.training.encoder.base import BaseEncoder, compute_device
-from recsys.training.encoder.batches import ContrastiveData, PlannedBatch, plan_batches
 from recsys.training.encoder.config import EncoderConfig, EncoderReport
+from recsys.training.encoder.cut import check_depth
 from recsys.training.encoder.export import export_encoder
-from recsys.training.encoder.negatives import BatchRules
+from recsys.training.encoder.outcome import Outcome
 from recsys.training.encoder.sequences import DistinctSequences, Sequenced
-from recsys.training.encoder.tuning import CutEncoder, cache_states, cached_vectors, tune
-from recsys.training.encoder.validation import Validation
+from recsys.training.encoder.strategies import start_strategy
+from recsys.training.encoder.tuning import tune
+from recsys.training.encoder.tuning_plan import TuningPlan
 
-MAX_VALIDATION_USERS = 1_000  # all their next items: ±0.4 percentage points of recall@10
-VALIDATION_SHARE = 0.1
+
+@dataclass(frozen=True, slots=True)
+class Continued:
+    """The live encoder, to be taught only what it has not seen."""
+
+    folder: Path  # its torch folder, which lies beside its card
+    since_us: int  # events from here on are new to it
 
 
 def fit_encoder(
@@ -29,12 +37,21 @@ def fit_encoder(
     config: EncoderConfig,
     out: Path,
     progress: Progress,
+    *,
+    categories: Int32Array | None = None,
+    continued: Continued | None = None,
+    curves: Curves | None = None,
 ) -> EncoderReport:
-    """Writes the folder that `OnnxEncoder.load` and `encode_catalogue` read.
-
-    Equal seeds give equal encoders on the same machine with the same number of threads.
-    """
-    base, report = tune_encoder(texts, sequences, config, progress)
+    """Writes the folder that `OnnxEncoder.load` and `encode_catalogue` read; see `tune_encoder`."""
+    base, report = tune_encoder(
+        texts,
+        sequences,
+        config,
+        progress,
+        categories=categories,
+        continued=continued,
+        curves=curves,
+    )
     progress.say(f"encoder: {report.reason}; exporting to ONNX")
     out.mkdir(parents=True, exist_ok=True)
     probes = [texts[row] for row in np.linspace(0, len(texts) - 1, 32, dtype=int)] if texts else []
@@ -43,126 +60,88 @@ def fit_encoder(
 
 
 def tune_encoder(
-    texts: Sequence[str], sequences: Sequenced, config: EncoderConfig, progress: Progress
+    texts: Sequence[str],
+    sequences: Sequenced,
+    config: EncoderConfig,
+    progress: Progress,
+    *,
+    categories: Int32Array | None = None,
+    continued: Continued | None = None,
+    curves: Curves | None = None,
 ) -> tuple[BaseEncoder, EncoderReport]:
     """The encoder to ship, and why.
 
-    `texts[row]` is the text of `item_row` row; `sequences` hold positive events of the training
-    window only. With too few of them, or where tuning does not help shoppers that it has not
-    seen, this is the base encoder as it came.
+    `texts[row]` is the text of `item_row` row, `categories[row]` its category or -1; `sequences`
+    hold positive events of the training window only. With too few of them, or where tuning does
+    not help shoppers that it has not seen, this is the encoder that tuning began with, unchanged.
+    Equal seeds give equal encoders on the same machine with the same number of threads.
     """
-    if len(sequences.item_rows) and int(sequences.item_rows.max()) >= len(texts):
+    started = process_time()
+    _check_rows(texts, sequences, categories)
+    base = _load(config, continued)
+    if config.strategy == "top_layers" and not config.tunes_nothing:
+        check_depth(base.network, config.tuned_layers)
+    base.network.to(compute_device())
+    outcome = Outcome(base.name, config, is_continued=continued is not None)
+    distinct = DistinctSequences.of(sequences)
+    found = len(distinct.users_with(2))
+    if config.tunes_nothing:
+        report = outcome.unchanged("the configuration tunes nothing")
+    elif found < config.min_sequences:
+        needed = f"{found} shoppers with two items, {config.min_sequences} are needed to tune"
+        report = outcome.unchanged(needed)
+    else:
+        since_us = continued.since_us if continued else None
+        plan = TuningPlan.of(texts, distinct, config, categories, since_us)
+        report = _tuned(base, plan, texts, outcome, progress, curves or NoCurves())
+    return base, replace(report, cpu_seconds=process_time() - started)
+
+
+def _check_rows(texts: Sequence[str], sequences: Sequenced, categories: Int32Array | None) -> None:
+    highest = int(sequences.item_rows.max(initial=-1))
+    if highest >= len(texts):
         raise DataError(
-            f"fit_encoder: found item_row {int(sequences.item_rows.max())}, expected rows below"
+            f"fit_encoder: found item_row {highest}, expected rows below"
             f" {len(texts)}, the number of texts. Build both from the same item table."
         )
-    base = BaseEncoder.load(config.base, max_tokens=config.max_tokens)
-    base.network.to(compute_device())
-    report = _tuned_or_frozen(base, texts, DistinctSequences.of(sequences), config, progress)
-    if not report.tuned and report.steps:  # the top layers were changed in place
-        base = BaseEncoder.load(config.base, max_tokens=config.max_tokens)
-    return base, report
+    if categories is not None and len(categories) != len(texts):
+        raise DataError(
+            f"fit_encoder: found {len(categories)} categories, expected {len(texts)},"
+            " one for each text. Build both from the same item table."
+        )
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    data: ContrastiveData
-    batches: list[PlannedBatch]
-    validation: Validation
-    items: Int64Array  # item rows that tuning or validation needs, ascending
-
-    @property
-    def texts_encoded(self) -> int:
-        return sum(len(batch.items) for batch in self.batches)
-
-    def cached_row(self, n_items: int) -> Int64Array:
-        """(n_items,) where an item is in the cache, -1 where it is not needed."""
-        rows = np.full(n_items, -1, np.int64)
-        rows[self.items] = np.arange(len(self.items))
-        return rows
+def _load(config: EncoderConfig, continued: Continued | None) -> BaseEncoder:
+    if continued is None:
+        return BaseEncoder.load(config.base, max_tokens=config.max_tokens)
+    card = EncoderCard.load(continued.folder.parent)
+    if config.base is not None and card.base != config.base:
+        raise ConfigError(
+            f"{continued.folder}: found an encoder tuned from {card.base}, expected one from"
+            f" {config.base}. Begin with the base again instead of continuing."
+        )
+    live = BaseEncoder.load(continued.folder, max_tokens=config.max_tokens)
+    live.name = card.base
+    return live
 
 
-def _plan(texts: Sequence[str], sequences: DistinctSequences, config: EncoderConfig) -> _Plan:
-    rng = np.random.default_rng(config.seed)
-    users = rng.permutation(sequences.users_with(2))
-    n_validation = min(MAX_VALIDATION_USERS, int(len(users) * VALIDATION_SHARE))
-    validation = Validation.of(sequences, users[:n_validation])
-    training = users[n_validation:]
-    data = ContrastiveData.of(texts, sequences.only(training), BatchRules())
-    n_items = len(np.unique(data.sequences.item_rows))
-    budget = min(config.max_texts, int(config.epochs * n_items))
-    batches = plan_batches(data, training, max_texts=budget, rng=rng)
-    needed = [validation.items, *(batch.items for batch in batches)]
-    return _Plan(data, batches, validation, np.unique(np.concatenate(needed)))
-
-
-def _tuned_or_frozen(
+def _tuned(
     base: BaseEncoder,
+    plan: TuningPlan,
     texts: Sequence[str],
-    sequences: DistinctSequences,
-    config: EncoderConfig,
+    outcome: Outcome,
     progress: Progress,
+    curves: Curves,
 ) -> EncoderReport:
-    frozen = EncoderReport(base=base.name, digest="", tuned=False, reason="")
-    found = len(sequences.users_with(2))
-    if found < config.min_sequences:
-        needed = f"{found} shoppers with two items, {config.min_sequences} are needed to tune"
-        return replace(frozen, reason=f"base encoder shipped: {needed}")
-    if min(config.tuned_layers, config.max_texts, config.epochs) == 0:
-        return replace(frozen, reason="base encoder shipped: the configuration tunes nothing")
+    if not plan.batches:
+        return outcome.unchanged("no shopper has met anything new")
+    config = outcome.config
     try:
-        cut = CutEncoder(base.network, config.tuned_layers)
+        strategy = start_strategy(base, [texts[row] for row in plan.items], config, progress)
     except NotImplementedError as error:
-        return replace(frozen, reason=f"base encoder shipped: {error}")
-    return _tune_and_compare(base, cut, texts, sequences, config, progress)
-
-
-def _tune_and_compare(
-    base: BaseEncoder,
-    cut: CutEncoder,
-    texts: Sequence[str],
-    sequences: DistinctSequences,
-    config: EncoderConfig,
-    progress: Progress,
-) -> EncoderReport:
-    plan = _plan(texts, sequences, config)
-    rows = plan.cached_row(len(texts))
-    cache = cache_states(base, cut, [texts[row] for row in plan.items], progress)
-
-    def recall(label: str) -> tuple[float, int]:
-        vectors = cached_vectors(cut, cache, progress, f"encoder: {label} vectors")
-        if not np.isfinite(vectors).all():  # a learning rate far too high
-            return 0.0, 0
-        recalls = plan.validation.recall(Whitening.fit(vectors)(vectors), rows)
-        return recalls.all, recalls.n
-
-    before, questions = recall("frozen")
-    tuned = tune(
-        cut,
-        cache,
-        plan.batches,
-        plan.data,
-        cached_row=rows,
-        learning_rate=config.learning_rate,
-        temperature=config.temperature,
-        progress=progress,
-    )
-    if not tuned.losses:
-        reason = "base encoder shipped: the items' texts do not differ"
-        return EncoderReport(base=base.name, digest="", tuned=False, reason=reason)
-    after, _ = recall("tuned")
-    verdict = "tuned encoder shipped" if after >= before else "base encoder shipped"
-    return EncoderReport(
-        base=base.name,
-        digest="",
-        tuned=after >= before,
-        reason=f"{verdict}: recall@10 {after:.4f} tuned, {before:.4f} frozen",
-        texts_encoded=plan.texts_encoded,
-        steps=len(plan.batches),
-        frozen_recall=before,
-        tuned_recall=after,
-        validation_questions=questions,
-        first_loss=float(np.mean(tuned.losses[:10])),
-        last_loss=float(np.mean(tuned.losses[-10:])),
-        temperature=tuned.temperature,
-    )
+        return outcome.unchanged(f"{error}; the strategies lora and full need none")
+    try:
+        tuned = tune(strategy, plan, config, progress, curves, outcome.acceptable)
+    finally:
+        strategy.finish()
+    return outcome.report(tuned, plan)

@@ -1,0 +1,120 @@
+"""The night's report as one HTML page that needs no network, no script and no other file."""
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from jobs.page_sections import (
+    audit_section,
+    encoder_section,
+    index_section,
+    item_map_section,
+    steps_section,
+    trial_section,
+)
+from jobs.page_words import Report, Section, minute
+
+MAX_TITLE = 90  # letters: a tenth of Beauty's titles are longer, up to 865
+TEMPLATE = "night_page.html"
+CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # even a script would not run
+
+
+@dataclass(frozen=True, slots=True)
+class StepTaken:
+    """A step, whether it ran now or found its result, and what it reported."""
+
+    name: str
+    ran: bool
+    report: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NightPage:
+    """One night in JSON values, as steps keep them; whatever is None has no section.
+
+    `titles` are in the order of item rows; a row beyond them is called by its number.
+    """
+
+    now_us: int
+    release_id: str | None  # None: nothing was published, and nothing stays live
+    published: bool
+    reason: str  # the gate's
+    trial: Report | None = None  # TrialResult
+    encoder: Report | None = None  # EncoderReport
+    item_map: Report | None = None
+    index: Report | None = None
+    audit: Report | None = None
+    steps: Sequence[StepTaken] = ()
+    titles: Sequence[str] = ()
+
+
+def render_page(page: NightPage) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,  # titles are what sellers typed
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(TEMPLATE).render(
+        headline=_headline(page),
+        verdict=_verdict(page),
+        published=page.published,
+        reason=page.reason,
+        when=minute(page.now_us),
+        policy=CONTENT_POLICY,
+        sections=tuple(_sections(page)),
+    )
+
+
+def write_page(path: Path, page: NightPage) -> None:
+    """Whole or not at all: whoever reads it meanwhile sees the one before."""
+    text = render_page(page)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    draft = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        draft.chmod(0o644)  # a temporary file is its owner's alone, a report is for people
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _sections(page: NightPage) -> Iterator[Section]:
+    def title(row: int) -> str:
+        known = page.titles[row] if 0 <= row < len(page.titles) else ""
+        short = known if len(known) <= MAX_TITLE else f"{known[: MAX_TITLE - 1].rstrip()}…"
+        return short.strip() or f"item {row}"
+
+    if page.trial is not None:
+        yield trial_section(page.trial)
+    if page.encoder is not None:
+        yield encoder_section(page.encoder, title)
+    if page.item_map is not None:
+        yield item_map_section(page.item_map)
+    if page.index is not None:
+        yield index_section(page.index)
+    if page.audit is not None:
+        yield audit_section(page.audit)
+    if page.steps:
+        yield steps_section([(step.name, step.ran, step.report) for step in page.steps])
+
+
+def _headline(page: NightPage) -> str:
+    if page.published:
+        return f"Published {page.release_id}"
+    return f"{page.release_id} stays live" if page.release_id else "Published nothing"
+
+
+def _verdict(page: NightPage) -> str:
+    if page.published:
+        return "published"
+    return "unchanged" if page.release_id else "refused"

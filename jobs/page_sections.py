@@ -1,0 +1,239 @@
+"""What the night's page says of each report; a report that is not there has no section."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from jobs.page_figures import Picture, Span, curve, differences
+from jobs.page_words import (
+    ABSENT,
+    Neighbour,
+    Neighbours,
+    Report,
+    Section,
+    Table,
+    day,
+    facts,
+    is_known,
+    spoken,
+    table,
+    written,
+)
+
+Titles = Callable[[int], str]
+
+MAX_ROWS = 20  # of a table of brands or categories: the page is read, the report has them all
+PARTS = {"all": "all items", "old": "items met before", "new": "new items"}
+SHIPPED = {
+    "base": "the base model as it came",
+    "tuned": "the base model, tuned",
+    "kept": "the live encoder, kept as it is",
+    "continued": "the live encoder, tuned further",
+}
+# What words, figures and tables say already.
+TOLD = {"tuned", "shipped", "reason", "validation_questions", "frozen_recall", "start_recall"}
+TOLD |= {
+    "tuned_recall",
+    "anchor_similarity",
+    *(f"recall_{p}_{when}" for p in PARTS for when in ("before", "after")),
+}
+
+
+def trial_section(trial: Report) -> Section:
+    """`trial`: a TrialResult as JSON."""
+    metrics: dict[str, dict[str, float]] = trial["metrics"]
+    columns = tuple(dict.fromkeys(name for found in metrics.values() for name in found))
+    rows = [[who, *(found.get(name) for name in columns)] for who, found in metrics.items()]
+    window = f"{day(trial['start_us'])} to {day(trial['end_us'])}"
+    sure = [(metric, found) for metric, found in trial["intervals"].items()]
+    sure += [(f"ndcg@10 minus {rival}", found) for rival, found in trial["against"].items()]
+    intervals = [[name, found["mean"], found["low"], found["high"]] for name, found in sure]
+    return Section(
+        anchor="trial",
+        title="The trial",
+        words=(
+            f"{window}, {written(trial['users'])} shoppers, every item ranked. Some source "
+            f"proposed {trial['candidate_recall']:.4f} of the relevant items.",
+        ),
+        pictures=tuple(_against(trial)),
+        tables=(
+            table("Means over shoppers", ("who ranks", *columns), rows),
+            table("The ranker, 95 % intervals", ("", "mean", "low", "high"), intervals),
+        ),
+    )
+
+
+def _against(trial: Report) -> Iterator[Picture]:
+    spans = [
+        Span(rival, found["mean"], found["low"], found["high"])
+        for rival, found in trial["against"].items()
+    ]
+    if spans:
+        yield differences(
+            "against",
+            spans,
+            unit="nDCG@10: the ranker minus its rival",
+            words="Dot: mean over shoppers. Line: 95 % interval. Right of 0 the ranker is better.",
+        )
+
+
+def encoder_section(report: Report, titles: Titles) -> Section:
+    """`report`: an EncoderReport as JSON."""
+    return Section(
+        anchor="encoder",
+        title="The text encoder",
+        words=(f"{_shipped(report)} {_sentence(report['reason'])}", *_drift(report)),
+        facts=facts(report, without=TOLD),
+        pictures=tuple(_curves(report)),
+        tables=tuple(_recalls(report)),
+        neighbours=tuple(_examples(report.get("examples") or (), titles)),
+    )
+
+
+def item_map_section(report: Report) -> Section:
+    return _plain("item-map", "The item map", report)
+
+
+def index_section(report: Report) -> Section:
+    return _plain("index", "The index", report)
+
+
+def audit_section(report: Report) -> Section:
+    return _plain("audit", "The text audit", report)
+
+
+def steps_section(steps: Sequence[tuple[str, bool, Report]]) -> Section:
+    """`steps`: name, whether it ran now, what it reported."""
+    rows = [[name, "ran" if ran else "skipped", _in_a_line(report)] for name, ran, report in steps]
+    return Section(
+        anchor="steps",
+        title="The steps",
+        tables=(
+            table(
+                "In the order of the night; skipped: nothing was new", ("step", "", "report"), rows
+            ),
+        ),
+    )
+
+
+def _plain(anchor: str, title: str, report: Report) -> Section:
+    words = [_sentence(report[name]) for name in ("reason", "left_out") if report.get(name)]
+    return Section(
+        anchor=anchor,
+        title=title,
+        words=tuple(words),
+        facts=facts(report, without=("reason", "left_out")),
+        tables=tuple(_nested(report)),
+    )
+
+
+def _nested(report: Report, of: str = "") -> Iterator[Table]:
+    """A table for each value that is itself a list of reports, or reports by name."""
+    for name, value in report.items():
+        title = f"{of}{spoken(name)}".capitalize()
+        if isinstance(value, Mapping) and value and all(map(_is_row, value.values())):
+            yield _listed(title, [{"": spoken(row), **found} for row, found in value.items()])
+        elif isinstance(value, Mapping):
+            plain = facts(value)
+            if plain:
+                yield table(title, ("", "figure"), plain)
+            yield from _nested(value, f"{title}: ")
+        elif isinstance(value, list | tuple) and value and all(map(_is_row, value)):
+            yield _listed(title, value)
+
+
+def _listed(title: str, found: Sequence[Report]) -> Table:
+    columns = tuple(dict.fromkeys(column for row in found for column in row))
+    rows = [[row.get(column) for column in columns] for row in found[:MAX_ROWS]]
+    if len(found) > MAX_ROWS:
+        title += f", the first {MAX_ROWS} of {len(found):,}"
+    return table(title, [spoken(column) for column in columns], rows)
+
+
+def _is_row(value: object) -> bool:
+    """A report without lists of its own."""
+    return isinstance(value, Mapping) and not any(
+        isinstance(v, list | tuple) for v in value.values()
+    )
+
+
+def _shipped(report: Report) -> str:
+    tuned = "tuned" if report.get("tuned") else "base"
+    return f"Shipped: {SHIPPED[report.get('shipped', tuned)]}."
+
+
+def _drift(report: Report) -> Iterator[str]:
+    """Forgetting, in words."""
+    if is_known(report.get("anchor_similarity")):
+        yield (
+            f"Mean cosine of held-out items' vectors before and after: "
+            f"{report['anchor_similarity']:.4f}; 1 is no drift at all."
+        )
+
+
+def _curves(report: Report) -> Iterator[Picture]:
+    points: Sequence[dict[str, Any]] = report.get("curve") or ()
+    losses = [(p["step"], p["loss"]) for p in points if is_known(p.get("loss"))]
+    recalls = [
+        (p["step"], p["validation_recall"]) for p in points if is_known(p.get("validation_recall"))
+    ]
+    if losses:
+        words = f"From {written(losses[0][1])} to {written(losses[-1][1])}."
+        yield curve("loss", losses, label="Training loss, nats", words=words)
+    if recalls:
+        best_step, best = max(recalls, key=lambda point: point[1])
+        words = f"Best {written(best)}, at step {written(best_step)}."
+        yield curve(
+            "recall",
+            recalls,
+            label="Validation, recall@10",
+            words=words,
+            reference=_reference(report),
+        )
+
+
+def _reference(report: Report) -> tuple[str, float] | None:
+    for name, label in (("start_recall", "live"), ("frozen_recall", "frozen")):
+        if report.get(name) is not None:
+            return label, float(report[name])
+    return None
+
+
+def _recalls(report: Report) -> Iterator[Table]:
+    """Before is what the tuning began with."""
+    start = report.get("start_recall")
+    before = {"all": report.get("frozen_recall") if start is None else start}
+    after = {"all": report.get("tuned_recall")}
+    for part in ("old", "new"):
+        before[part] = report.get(f"recall_{part}_before")
+        after[part] = report.get(f"recall_{part}_after")
+    rows = [
+        [words, before[part], after[part], _gain(before[part], after[part])]
+        for part, words in PARTS.items()
+        if before[part] is not None or after[part] is not None
+    ]
+    if rows:
+        asked = written(report.get("validation_questions"))
+        title = f"Recall@10 of the next item, {asked} questions of held-out shoppers"
+        yield table(title, ("asked for", "before", "after", "change"), rows)
+
+
+def _gain(before: float | None, after: float | None) -> str:
+    return f"{after / before - 1:+.1%}" if before and after is not None else ABSENT
+
+
+def _examples(examples: Sequence[dict[str, Any]], titles: Titles) -> Iterator[Neighbours]:
+    for example in examples:
+        before, after = example["before"], example["after"]
+        yield Neighbours(
+            titles(example["item_row"]),
+            tuple(Neighbour(titles(row), row not in after) for row in before),
+            tuple(Neighbour(titles(row), row not in before) for row in after),
+        )
+
+
+def _in_a_line(report: Report) -> str:
+    return ", ".join(f"{name} {value}" for name, value in facts(report))
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""
