@@ -4,10 +4,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from features.arrays import BoolArray, Float32Array, Int64Array
 from recsys.training.encoder.batches import WINDOW, Visit, decayed_weights
 from recsys.training.encoder.sequences import DistinctSequences
+
+
+def held_out_users(
+    sequences: DistinctSequences, texts: Sequence[str], *, share: float, most: int
+) -> Int64Array:
+    """About `share` of the shoppers with two items, at most `most`; the same ones every night.
+
+    Which ones depends only on their first contact and on what the first two items say, because
+    rows of shoppers and items shift from night to night: an encoder that goes on learning must
+    not be judged by shoppers whom it learned from last week.
+    """
+    users = sequences.users_with(2)
+    start = sequences.indptr[users]
+    rows = sequences.item_rows
+    read = pl.Series(texts, dtype=pl.String)
+    beginnings = pl.DataFrame(
+        {"at": sequences.time_us[start], "first": read[rows[start]], "next": read[rows[start + 1]]}
+    )
+    lots = beginnings.hash_rows(seed=0).to_numpy()
+    chosen = np.argsort(lots, kind="stable")[: int((lots < share * 2.0**64).sum())]
+    return np.sort(users[chosen[:most]])
 
 
 @dataclass(frozen=True, slots=True)
