@@ -93,7 +93,11 @@ def test_shoppers_who_join_never_pull_a_trained_one_into_validation() -> None:
     assert set(many[many < 1_000].tolist()) <= set(few.tolist())
 
 
-def test_nobody_with_one_item_is_held_out() -> None:
-    distinct = sequences([0], [1], [0, 1])
-    assert held_out_users(distinct, ["a", "b"], share=1.0, most=9).tolist() == [2]
-    assert held_out_users(sequences([0]), ["a"], share=1.0, most=9).tolist() == []
+def test_somebody_is_held_out_and_somebody_left_even_where_all_look_alike() -> None:
+    alike = sequences([0], *[[0, 1]] * 4, times=[[0], *[[0, 0]] * 4])
+    for share in (1e-9, 1.0):
+        chosen = held_out_users(alike, ["a", "a"], share=share, most=9)
+        assert 1 <= len(chosen) <= 2
+        assert 0 not in chosen  # one item asks nothing
+    for lonely in (sequences([0]), sequences([0, 1]), sequences()):
+        assert held_out_users(lonely, ["a", "b"], share=1.0, most=9).tolist() == []
