@@ -30,12 +30,10 @@ SHIPPED = {
     "continued": "the live encoder, tuned further",
 }
 # What words, figures and tables say already.
-TOLD = {"tuned", "shipped", "reason", "validation_questions", "frozen_recall", "start_recall"}
-TOLD |= {
-    "tuned_recall",
-    "anchor_similarity",
-    *(f"recall_{p}_{when}" for p in PARTS for when in ("before", "after")),
-}
+_WHEN = ("before", "after")
+TOLD = {"tuned", "shipped", "reason", "anchor_similarity", "first_loss", "last_loss"}
+TOLD |= {"validation_questions", "frozen_recall", "start_recall", "tuned_recall", "map_recall"}
+TOLD |= {f"recall_{part}_{when}" for part in PARTS for when in _WHEN}
 
 
 def trial_section(trial: Report) -> Section:
@@ -81,8 +79,8 @@ def encoder_section(report: Report, titles: Titles) -> Section:
     return Section(
         anchor="encoder",
         title="The text encoder",
-        words=(f"{_shipped(report)} {_sentence(report['reason'])}", *_drift(report)),
-        facts=facts(report, without=TOLD),
+        words=(_sentence(report["reason"]), *_drift(report)),
+        facts=(("shipped", _shipped(report)), *facts(report, without=TOLD)),
         pictures=tuple(_curves(report)),
         tables=tuple(_recalls(report)),
         neighbours=tuple(_examples(report.get("examples") or (), titles)),
@@ -90,11 +88,31 @@ def encoder_section(report: Report, titles: Titles) -> Section:
 
 
 def item_map_section(report: Report) -> Section:
-    return _plain("item-map", "The item map", report)
+    """`report`: an ItemMapReport as JSON."""
+    before, after = report.get("start_recall"), report.get("map_recall")
+    recalls = [["all items", before, after, _gain(before, after)]] if is_known(before) else []
+    return Section(
+        anchor="item-map",
+        title="The item map",
+        words=(_sentence(report["reason"]),),
+        facts=(("shipped", written(report.get("shipped"))), *facts(report, without=TOLD)),
+        pictures=tuple(_curves(report, "map-")),
+        tables=(_recall_table(report, recalls),) if recalls else (),
+    )
 
 
 def index_section(report: Report) -> Section:
-    return _plain("index", "The index", report)
+    """`report`: an IndexReport as JSON."""
+    recalls, times = report.get("recalls") or {}, report.get("milliseconds") or {}
+    tried = [[kind, recalls.get(kind), times.get(kind)] for kind in {**recalls, **times}]
+    title = "Kinds tried: recall@200 against exact search, CPU of one query"
+    return Section(
+        anchor="index",
+        title="The index",
+        words=(_sentence(report["reason"]),),
+        facts=facts(report, without=("reason",)),
+        tables=(table(title, ("kind", "recall@200", "ms"), tried),) if tried else (),
+    )
 
 
 def audit_section(report: Report) -> Section:
@@ -158,7 +176,7 @@ def _is_row(value: object) -> bool:
 
 def _shipped(report: Report) -> str:
     tuned = "tuned" if report.get("tuned") else "base"
-    return f"Shipped: {SHIPPED[report.get('shipped', tuned)]}."
+    return SHIPPED[report.get("shipped", tuned)]
 
 
 def _drift(report: Report) -> Iterator[str]:
@@ -170,20 +188,22 @@ def _drift(report: Report) -> Iterator[str]:
         )
 
 
-def _curves(report: Report) -> Iterator[Picture]:
+def _curves(report: Report, prefix: str = "") -> Iterator[Picture]:
     points: Sequence[dict[str, Any]] = report.get("curve") or ()
     losses = [(p["step"], p["loss"]) for p in points if is_known(p.get("loss"))]
     recalls = [
         (p["step"], p["validation_recall"]) for p in points if is_known(p.get("validation_recall"))
     ]
     if losses:
-        words = f"From {written(losses[0][1])} to {written(losses[-1][1])}."
-        yield curve("loss", losses, label="Training loss, nats", words=words)
+        ends = (report.get("first_loss"), report.get("last_loss"))
+        first, last = ends if None not in ends else (losses[0][1], losses[-1][1])
+        words = f"From {written(first)} to {written(last)}."
+        yield curve(f"{prefix}loss", losses, label="Training loss, nats", words=words)
     if recalls:
         best_step, best = max(recalls, key=lambda point: point[1])
         words = f"Best {written(best)}, at step {written(best_step)}."
         yield curve(
-            "recall",
+            f"{prefix}recall",
             recalls,
             label="Validation, recall@10",
             words=words,
@@ -192,7 +212,8 @@ def _curves(report: Report) -> Iterator[Picture]:
 
 
 def _reference(report: Report) -> tuple[str, float] | None:
-    for name, label in (("start_recall", "live"), ("frozen_recall", "frozen")):
+    live = "live" if report.get("shipped") in ("continued", "kept") else "without"
+    for name, label in (("start_recall", live), ("frozen_recall", "frozen")):
         if report.get(name) is not None:
             return label, float(report[name])
     return None
@@ -212,9 +233,13 @@ def _recalls(report: Report) -> Iterator[Table]:
         if before[part] is not None or after[part] is not None
     ]
     if rows:
-        asked = written(report.get("validation_questions"))
-        title = f"Recall@10 of the next item, {asked} questions of held-out shoppers"
-        yield table(title, ("asked for", "before", "after", "change"), rows)
+        yield _recall_table(report, rows)
+
+
+def _recall_table(report: Report, rows: Sequence[Sequence[object]]) -> Table:
+    asked = written(report.get("validation_questions"))
+    title = f"Recall@10 of the next item, {asked} questions of held-out shoppers"
+    return table(title, ("asked for", "before", "after", "change"), rows)
 
 
 def _gain(before: float | None, after: float | None) -> str:

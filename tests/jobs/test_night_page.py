@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,6 +17,9 @@ from features.arrays import Float64Array
 from jobs.night_page import NightPage, StepTaken, render_page, write_page
 from recsys.evaluation.bootstrap import Interval
 from recsys.evaluation.trial import TrialResult
+from recsys.retrieval.shortlist import IndexReport
+from recsys.training.encoder.config import CurvePoint, EncoderReport, NeighbourExample
+from recsys.training.encoder.item_map import ItemMapReport
 from tests.tiny import NOW_US
 
 HOSTILE = "<script>alert(1)</script>\"'&lt; $x^2$ {{ 7 * 7 }} ]]></svg>"
@@ -32,32 +36,43 @@ TRIAL = TrialResult(
     against={"trending": Interval(-0.01, -0.03, 0.02), "live": Interval(0.01, 0.0, 0.03)},
     candidate_recall=0.6668,
 )
-CURVE: list[dict[str, Any]] = [
-    {"step": step, "loss": loss, "validation_recall": recall}
-    for step, loss, recall in [(0, 6.0, 0.0715), (5, 5.0, None), (10, 5.5, 0.08), (30, 4.5, 0.0765)]
-]
-ENCODER = {
-    "base": "all-MiniLM-L6-v2",
-    "digest": "0123456789abcdef" * 4,
-    "tuned": True,
-    "shipped": "continued",
-    "reason": "it finds more next items",
-    "strategy": "top_layers",
-    "cpu_seconds": 271.3,
-    "texts_encoded": 19_968,
-    "frozen_recall": None,
-    "start_recall": 0.0715,
-    "tuned_recall": 0.08,
-    "recall_new_before": 0.06,
-    "recall_new_after": 0.066,
-    "recall_old_before": None,
-    "recall_old_after": None,
-    "validation_questions": 12_345,
-    "anchor_similarity": 0.8712,
-    "curve": CURVE,
-    "examples": [{"item_row": 0, "before": [1, 2], "after": [2, 3]}],
-    "onnx_difference": 2.4e-7,
-}
+LOOKS = [(1, 6.0, 0.0715), (5, 5.0, None), (10, 5.5, 0.08), (30, 4.5, 0.0765)]
+CURVE = tuple(CurvePoint(step, loss, found) for step, loss, found in LOOKS)
+TUNED = EncoderReport(
+    base="all-MiniLM-L6-v2",
+    digest="0123456789abcdef" * 4,
+    tuned=True,
+    shipped="continued",
+    reason="it finds more next items",
+    cpu_seconds=271.3,
+    texts_encoded=19_968,
+    start_recall=0.0715,
+    tuned_recall=0.08,
+    recall_new_before=0.06,
+    recall_new_after=0.066,
+    validation_questions=12_345,
+    anchor_similarity=0.8712,
+    curve=CURVE,
+    examples=(NeighbourExample(0, (1, 2), (2, 3)),),
+    onnx_difference=2.4e-7,
+)
+ENCODER = orjson.loads(orjson.dumps(TUNED))
+ITEM_MAP = ItemMapReport(
+    shipped=False,
+    reason="no gain",
+    start_recall=0.0785,
+    map_recall=0.0784,
+    curve=(CurvePoint(1, 5.0, 0.0785), CurvePoint(2, 4.75), CurvePoint(3, 4.9, 0.0784)),
+)
+INDEX = IndexReport(
+    kind="flat",
+    n=12_101,
+    dim=256,
+    recall_at_200=1.0,
+    recalls={"flat": 1.0, "hnsw": 0.9812},
+    milliseconds={"flat": 0.4123},
+    reason="exact search is fast enough",
+)
 FULL = NightPage(
     now_us=NOW_US,
     release_id="2026-11-22-abc",
@@ -65,8 +80,8 @@ FULL = NightPage(
     reason="no evidence of harm",
     trial=orjson.loads(orjson.dumps(TRIAL)),
     encoder=ENCODER,
-    item_map={"shipped": False, "reason": "no gain", "before": 0.0785, "after": 0.0784},
-    index={"kind": "exact", "recall_at_200": 1.0, "vectors": 12_101},
+    item_map=orjson.loads(orjson.dumps(ITEM_MAP)),
+    index=orjson.loads(orjson.dumps(INDEX)),
     audit={
         "typos": {"mean": 0.683, "low": 0.66, "high": 0.70, "texts": 400},
         "groups": [{"name": HOSTILE, "items": 40, "exposure": 0.9}],
@@ -137,7 +152,7 @@ def points(page: str, figure: str, gid: str) -> Float64Array:
     return np.array(re.findall(r"[ML] (\S+) (\S+)", path), np.float64)
 
 
-def assert_drawn(found: Float64Array, values: list[tuple[float, float]]) -> None:
+def assert_drawn(found: Float64Array, values: Sequence[tuple[float, float]]) -> None:
     """The same up to the axes' scales, x to the right and y upwards."""
     for drawn, given, sign in zip(found.T, np.array(values).T, (1, -1), strict=True):
         scale = np.ptp(drawn) / np.ptp(given)
@@ -149,7 +164,7 @@ def test_the_page_is_whole_and_names_each_id_once(full_page: str) -> None:
     assert outline.tags[0] == "html"
     assert len(set(outline.ids)) == len(outline.ids)
     assert set(SECTIONS) <= set(outline.ids)
-    assert outline.tags.count("svg") == 3
+    assert outline.tags.count("svg") == 5
 
 
 def test_the_page_needs_nothing_but_itself(full_page: str) -> None:
@@ -197,9 +212,11 @@ def test_a_release_that_stays_is_not_called_refused() -> None:
 
 
 def test_curves_are_drawn_through_their_values(full_page: str) -> None:
-    assert_drawn(points(full_page, "loss", "curve"), [(p["step"], p["loss"]) for p in CURVE])
-    looks = [(p["step"], p["validation_recall"]) for p in CURVE if p["validation_recall"]]
-    assert_drawn(points(full_page, "recall", "curve"), looks)
+    losses = [(step, loss) for step, loss, _ in LOOKS]
+    assert_drawn(points(full_page, "loss", "curve"), losses)
+    recalls = [(step, found) for step, _, found in LOOKS if found is not None]
+    assert_drawn(points(full_page, "recall", "curve"), recalls)
+    assert_drawn(points(full_page, "map-loss", "curve"), [(1, 5.0), (2, 4.75), (3, 4.9)])
 
 
 def test_intervals_of_all_rivals_share_one_scale(full_page: str) -> None:
@@ -208,23 +225,33 @@ def test_intervals_of_all_rivals_share_one_scale(full_page: str) -> None:
     assert_allclose((drawn - drawn[0]) / np.ptp(drawn), (given - given[0]) / 0.06, atol=1e-4)
 
 
-@pytest.mark.parametrize("curve", [[], [{"step": 1, "loss": 5.0, "validation_recall": None}]])
-def test_a_training_of_no_step_or_one_has_a_page(curve: list[dict[str, object]]) -> None:
-    outline = Outline(render_page(replace(FULL, encoder={**ENCODER, "curve": curve})))
-    assert outline.tags.count("svg") == 1 + len(curve)
+@pytest.mark.parametrize("curve", [(), (CurvePoint(1, 5.0),)])
+def test_a_training_of_no_step_or_one_has_a_page(curve: tuple[CurvePoint, ...]) -> None:
+    night = replace(EMPTY, encoder=asdict(replace(TUNED, curve=curve)))
+    assert Outline(render_page(night)).tags.count("svg") == len(curve)
 
 
 def test_an_encoder_that_was_not_tuned_says_why_and_shows_no_figures() -> None:
-    base = {"base": "b", "digest": "d", "tuned": False, "reason": "too few shoppers"}
-    page = render_page(without(replace(FULL, encoder=base), "trial"))
+    base = asdict(EncoderReport(base="b", digest="d", tuned=False, reason="too few shoppers"))
+    page = render_page(without(replace(FULL, encoder=base), "trial", "item_map"))
     text = Outline(page).text
-    assert "the base model as it came. Too few shoppers." in text
+    assert "Too few shoppers." in text
+    assert "the base model as it came" in text
     assert "<svg" not in page
 
 
 def test_numbers_read_as_in_the_terminal(full_page: str) -> None:
     text = Outline(full_page).text
-    for shown in ("0.1531", "12,101", "1,234 shoppers", "2.4e-07", "+11.9%", "+10.0%", "0.8712"):
+    for shown in (
+        "0.1531",
+        "12,101",
+        "0.9812",
+        "1,234 shoppers",
+        "2.4e-07",
+        "+11.9%",
+        "+10.0%",
+        "0.8712",
+    ):
         assert shown in text
     assert "nan" not in text.lower().split()
 
@@ -240,7 +267,9 @@ def test_an_item_without_a_title_is_called_by_its_row() -> None:
 
 
 def test_a_stored_report_makes_the_same_page_as_a_fresh_one() -> None:
-    fresh = replace(FULL, trial=asdict(TRIAL), encoder={**ENCODER, "onnx_difference": float("nan")})
+    fresh = replace(
+        FULL, trial=asdict(TRIAL), encoder=asdict(replace(TUNED, onnx_difference=float("nan")))
+    )
     stored = {
         name: orjson.loads(orjson.dumps(getattr(fresh, name))) for name in ("trial", "encoder")
     }

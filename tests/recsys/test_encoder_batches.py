@@ -1,40 +1,67 @@
-from dataclasses import dataclass
-
 import numpy as np
-from hypothesis import given
+import pytest
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.arrays import Int32Array, Int64Array
 from recsys.training.encoder.batches import (
-    BATCH_ITEMS,
     WINDOW,
-    DistinctSequences,
+    ContrastiveBatch,
+    ContrastiveData,
+    PlannedBatch,
     Visit,
     build_batch,
     decayed_weights,
     plan_visits,
 )
-from recsys.training.encoder.validation import next_item_recall, validation_visits
+from recsys.training.encoder.negatives import BatchRules
+from recsys.training.encoder.sequences import DistinctSequences
+from recsys.training.encoder.tuning import contrastive_loss
+from tests.recsys.encoder_sequences import distinct_texts, sequences
+
+USERS = st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=30), min_size=1, max_size=12)
 
 
-@dataclass(frozen=True)
-class Sequences:
-    indptr: Int64Array
-    item_rows: Int32Array
+def whole_visits(distinct: DistinctSequences) -> list[Visit]:
+    """Everybody's latest WINDOW items, with the weights of their events."""
+    return [
+        Visit(u, distinct.items(u)[-WINDOW:], distinct.weights_of(u)[-WINDOW:])
+        for u in range(len(distinct.indptr) - 1)
+        if len(distinct.items(u))
+    ]
 
 
-def sequences(*users: list[int]) -> DistinctSequences:
-    lengths = [len(items) for items in users]
-    flat = np.array([item for items in users for item in items], np.int32)
-    return DistinctSequences.of(Sequences(np.concatenate([[0], np.cumsum(lengths)]), flat))
+def batch_of(
+    distinct: DistinctSequences,
+    rules: BatchRules | None = None,
+    texts: list[str] | None = None,
+    hard: tuple[int, ...] = (),
+) -> ContrastiveBatch:
+    data = ContrastiveData.of(texts or distinct_texts(100), distinct, rules or BatchRules())
+    return build_batch(PlannedBatch(whole_visits(distinct), np.array(hard, np.int64)), data)
 
 
-def test_a_repeated_item_counts_where_it_was_first_met() -> None:
-    distinct = sequences([3, 3, 1, 3, 2], [], [1, 1])
+def test_a_repeated_item_counts_where_it_was_first_met_and_as_its_strongest_event() -> None:
+    distinct = sequences(
+        [3, 3, 1, 3, 2],
+        [],
+        [1, 1],
+        weights=[[1, 5, 1, 2, 1], [], [3, 1]],
+        times=[[10, 20, 30, 40, 50], [], [7, 8]],
+    )
     assert distinct.items(0).tolist() == [3, 1, 2]
+    assert distinct.weights_of(0).tolist() == [5, 1, 1]
+    assert distinct.times(0).tolist() == [10, 30, 50]
     assert distinct.items(1).tolist() == []
     assert distinct.items(2).tolist() == [1]
+    assert distinct.weights_of(2).tolist() == [3]
     assert distinct.users_with(2).tolist() == [0]
+
+
+def test_only_some_shoppers_keep_their_rows() -> None:
+    distinct = sequences([1, 2], [3], [4, 5]).only(np.array([2, 1]))
+    assert [distinct.items(user).tolist() for user in range(3)] == [[], [3], [4, 5]]
+    assert distinct.times(2).tolist() == [0, 1]
 
 
 def test_the_query_is_a_decayed_mean_of_the_last_ten_items() -> None:
@@ -45,80 +72,118 @@ def test_the_query_is_a_decayed_mean_of_the_last_ten_items() -> None:
 
 
 def test_a_batch_asks_for_every_next_item_and_hides_the_shoppers_other_items() -> None:
-    all_items = sequences([5, 2, 9, 7], [2, 4])
-    visits = [Visit(0, np.array([5, 2, 9], np.int32)), Visit(1, np.array([2, 4], np.int32))]
-    batch = build_batch(visits, all_items)
-    assert batch.items.tolist() == [2, 4, 5, 9]
+    distinct = sequences([5, 2, 9, 7], [2, 4])
+    ones = np.ones(3, np.float32)
+    visits = [
+        Visit(0, np.array([5, 2, 9], np.int32), ones),
+        Visit(1, np.array([2, 4], np.int32), ones[:2]),
+    ]
+    data = ContrastiveData.of(distinct_texts(10), distinct, BatchRules())
+    batch = build_batch(PlannedBatch(visits, np.array([7, 8])), data)
+    assert batch.items.tolist() == [2, 4, 5, 7, 8, 9]
     assert batch.items[batch.targets].tolist() == [2, 9, 4]
     assert batch.excluded.tolist() == [
-        [False, False, True, True],
-        [True, False, True, False],
-        [True, False, False, False],
+        [False, False, True, True, False, True],
+        [True, False, True, True, False, False],
+        [True, False, False, False, False, False],
     ]
-    np.testing.assert_allclose(batch.weights[0], [0, 0, 1, 0])
+    np.testing.assert_allclose(batch.weights[0], [0, 0, 1, 0, 0, 0])
+    assert batch.question_weights.tolist() == [1, 1, 1]
 
 
-@given(
-    st.lists(st.lists(st.integers(0, 400), min_size=2, max_size=60), min_size=1, max_size=30),
-    st.floats(0.5, 3.0),
-)
-def test_a_plan_stays_near_its_budget_and_visits_whole_rounds(
-    users: list[list[int]], epochs: float
-) -> None:
-    distinct = sequences(*users)
-    eligible = distinct.users_with(2)
-    if not len(eligible):
-        return
-    max_texts = max(1, int(epochs * len(np.unique(distinct.item_rows))))
+def test_a_purchase_weighs_more_than_a_view() -> None:
+    distinct = sequences([1, 2, 3], [4, 5], weights=[[9, 1, 4], [1, 1]])
+    batch = batch_of(distinct)
+    assert batch.items[batch.targets].tolist() == [2, 3, 5]
+    np.testing.assert_allclose(batch.question_weights, [0.5, 2.0, 0.5])
+
+
+def test_an_item_asked_for_more_often_than_the_cap_weighs_less_each_time() -> None:
+    distinct = sequences(*[[row, 90] for row in range(8)], [90, 50])
+    batch = batch_of(distinct, BatchRules(popularity_cap=2))
+    popular = batch.items[batch.targets] == 90
+    np.testing.assert_allclose(batch.question_weights[~popular], 4 * batch.question_weights[0])
+    assert batch.question_weights.sum() == pytest.approx(9)
+
+
+def test_a_twin_of_the_answer_or_of_an_own_item_is_no_negative() -> None:
+    texts = distinct_texts(10)
+    texts[4], texts[6] = texts[1], texts[0]
+    batch = batch_of(sequences([0, 1], [4, 5], [6, 7]), texts=texts)
+    assert batch.items.tolist() == [0, 1, 4, 5, 6, 7]
+    assert batch.items[batch.targets[0]] == 1
+    assert batch.excluded[0].tolist() == [True, False, True, False, True, False]
+
+
+def test_identical_titles_leave_nothing_to_ask() -> None:
+    batch = batch_of(sequences([0, 1, 2], [3, 4]), texts=["a shirt"] * 10)
+    assert batch.weights.shape == (0, 5)
+    assert len(batch.targets) == len(batch.excluded) == len(batch.question_weights) == 0
+
+
+def test_one_shopper_alone_is_asked_nothing() -> None:
+    assert len(batch_of(sequences([0, 1, 2])).targets) == 0
+
+
+def test_shoppers_with_one_item_are_not_visited() -> None:
+    distinct = sequences([1], [2], [])
     rng = np.random.default_rng(0)
-    batches = plan_visits(distinct, eligible, max_texts=max_texts, rng=rng)
-    sizes = [len(build_batch(batch, distinct).items) for batch in batches]
-    assert max_texts <= sum(sizes) <= max_texts + WINDOW
-    assert max(sizes) < BATCH_ITEMS + WINDOW
-    counts = np.bincount([v.user for batch in batches for v in batch], minlength=len(users))
-    assert np.ptp(counts[eligible]) <= 1
+    assert plan_visits(distinct, distinct.users_with(2), max_texts=50, rng=rng) == []
+    assert len(batch_of(distinct).targets) == 0
 
 
-def test_equal_seeds_plan_equal_batches() -> None:
-    distinct = sequences(*[[i, i + 1, i + 2] for i in range(50)])
-    first, second = (
-        plan_visits(distinct, distinct.users_with(2), max_texts=90, rng=np.random.default_rng(seed))
-        for seed in (4, 4)
+@given(USERS, st.integers(1, 61), st.integers(0, 3), st.integers(0, 4), st.sets(st.integers(0, 60)))
+@settings(deadline=None, max_examples=50)
+def test_a_batch_equals_its_questions_written_out(
+    users: list[list[int]], n_texts: int, co_engaged: int, cap: int, hard: set[int]
+) -> None:
+    rng = np.random.default_rng(0)
+    distinct = sequences(
+        *users, weights=[rng.integers(1, 4, len(items)).tolist() for items in users]
     )
-    assert [[v.user for v in batch] for batch in first] == [
-        [v.user for v in batch] for batch in second
-    ]
+    texts = [f"text {row % n_texts}" for row in range(61)]
+    rules = BatchRules(co_engaged=co_engaged, popularity_cap=cap)
+    batch = batch_of(distinct, rules, texts, tuple(sorted(hard)))
+
+    visits = whole_visits(distinct)
+    everything = [distinct.items(user).tolist() for user in range(len(users))]
+    items = sorted({int(i) for visit in visits for i in visit.items} | hard)
+    expected = []
+    for visit in visits:
+        for step, answer in enumerate(visit.items.tolist()[1:], start=1):
+            wrong = set()
+            for item in items:
+                shared = sum(item in row and answer in row for row in everything)
+                own = texts[item] in {texts[i] for i in everything[visit.user]}
+                twin = texts[item] == texts[answer]
+                if not (own or twin or (co_engaged and shared >= co_engaged)):
+                    wrong.add(item)
+            asked = sum(answer in row[1:] for row in everything)
+            weight = float(visit.weights[step]) * (min(1, cap / asked) if cap else 1)
+            if wrong:
+                expected.append((answer, wrong, weight))
+
+    assert batch.items.tolist() == items
+    assert batch.items[batch.targets].tolist() == [answer for answer, _, _ in expected]
+    for row, (answer, wrong, _) in enumerate(expected):
+        assert set(batch.items[~batch.excluded[row]].tolist()) == wrong | {answer}
+    weights = np.array([weight for _, _, weight in expected])
+    np.testing.assert_allclose(
+        batch.question_weights, weights / weights.mean() if len(weights) else [], rtol=1e-5
+    )
 
 
-def test_recall_counts_next_items_among_the_nearest_unseen() -> None:
-    vectors = np.eye(4, dtype=np.float32)
-    vectors[1] = [0.9, 0.1, 0.0, 0.0]  # next to item 0
-    visits = validation_visits(sequences([0, 1], [0, 3]), np.array([0, 1]))
-    found, questions = next_item_recall(vectors, visits, np.arange(4), k=1)
-    assert (found, questions) == (0.5, 2)
-
-
-def test_equal_vectors_find_nothing() -> None:
-    vectors = np.full((30, 4), 0.5, np.float32)
-    visits = validation_visits(sequences([0, 1, 2]), np.array([0]))
-    assert next_item_recall(vectors, visits, np.arange(30))[0] == 0.0
-
-
-def test_recall_equals_a_ranking_written_out() -> None:
-    rng = np.random.default_rng(3)
-    vectors = rng.normal(size=(40, 6)).astype(np.float32)
-    users = [rng.permutation(40)[: rng.integers(2, 25)].tolist() for _ in range(30)]
-    distinct = sequences(*users)
-    hits = []
-    for items in (user[-WINDOW:] for user in users):
-        for step in range(1, len(items)):
-            past = items[max(0, step - 10) : step]
-            weights = 0.7 ** np.arange(len(past))[::-1]
-            scores = weights @ vectors[past]
-            order = np.argsort(-(vectors @ scores))
-            unseen = [row for row in order if row not in items[:step]]
-            hits.append(items[step] in unseen[:10])
-    visits = validation_visits(distinct, np.arange(len(users)))
-    recall, questions = next_item_recall(vectors, visits, np.arange(40))
-    assert questions == len(hits)
-    np.testing.assert_allclose(recall, np.mean(hits))
+@given(USERS, st.integers(1, 5))
+@settings(deadline=None, max_examples=30)
+def test_few_distinct_titles_still_give_a_finite_loss(users: list[list[int]], n_texts: int) -> None:
+    texts = [f"text {row % n_texts}" for row in range(61)]
+    batch = batch_of(sequences(*users), BatchRules(co_engaged=1), texts)
+    if not len(batch.targets):
+        return
+    of_text = torch.nn.functional.normalize(torch.randn(n_texts, 8), dim=1)
+    vectors = of_text[torch.from_numpy(batch.items) % n_texts].requires_grad_()
+    loss = contrastive_loss(vectors, batch, torch.tensor(0.1))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(loss)
+    assert vectors.grad is not None
+    assert torch.isfinite(vectors.grad).all()

@@ -11,7 +11,7 @@ from features.arrays import BoolArray, Int32Array, Int64Array
 from features.errors import ConfigError
 from recsys.training.encoder.sequences import DistinctSequences
 
-MAX_SHOPPERS = 2_000  # of one item, compared with those of the batch's others: 2 MB a batch at most
+MAX_SHOPPERS = 2_000  # of one item that its company is known from: at most 4 MB for 256 items
 MAX_SHOPPER_ITEMS = 200  # latest ones of a shopper that count as met together; more is a crawler
 
 

@@ -5,7 +5,7 @@ whole network at every step, forwards and backwards.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -147,13 +147,13 @@ class LowRank:
 
 
 def _with_adapters(network: PooledEncoder, rank: int, seed: int) -> "LoraModel":
-    from peft import LoraConfig, get_peft_model  # five seconds that other strategies need not wait
+    from peft import LoraConfig, LoraModel  # five seconds that other strategies need not wait
 
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=_attention(network))
     devices = range(torch.cuda.device_count())
     with torch.random.fork_rng(devices):  # the seed is this adapter's alone
         torch.manual_seed(seed)
-        return cast("LoraModel", get_peft_model(network.model, config).base_model)
+        return LoraModel(network.model, config, "default")
 
 
 def _attention(network: PooledEncoder) -> list[str] | str:

@@ -72,7 +72,7 @@ def tune(
     learner = _Learner(strategy, plan, config, watch.start.vectors)
     curves.add(0, {"validation_recall": watch.start.recalls.all})
     curve: list[CurvePoint] = []
-    diverged_at: int | None = None
+    diverged_at, stopped_early = None, False
     tracked = progress.track(plan.batches, total=len(plan.batches), label="encoder: tuning")
     for step, planned in enumerate(tracked, start=1):
         batch = build_batch(planned, plan.data)
@@ -84,9 +84,11 @@ def tune(
             diverged_at = step
             break
         curves.add(step, figures)
-        if "loss" in figures:
-            curve.append(CurvePoint(step, figures["loss"], figures.get("validation_recall")))
+        loss = figures.get("loss", curve[-1].loss if curve else None)
+        if loss is not None:
+            curve.append(CurvePoint(step, loss, figures.get("validation_recall")))
         if watch.waited >= config.patience and not last:
+            stopped_early = True
             break
     best = watch.best if diverged_at is None else watch.start
     _restore(strategy, best)
@@ -97,7 +99,7 @@ def tune(
         curve=tuple(curve),
         temperature=learner.temperature,
         diverged_at=diverged_at,
-        stopped_early=bool(curve) and curve[-1].step < len(plan.batches) and diverged_at is None,
+        stopped_early=stopped_early,
         texts_encoded=learner.texts,
         texts_per_second=learner.texts / learner.seconds if learner.texts else None,
     )

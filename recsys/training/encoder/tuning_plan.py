@@ -60,7 +60,8 @@ class TuningPlan:
         """Positions of held-out shoppers' items that no batch encodes; all theirs if none is."""
         asked = self.validation.items
         taught = np.concatenate([asked[:0], *(batch.items for batch in self.batches)])
-        return self.position[np.setdiff1d(asked, taught) if len(taught) else asked]
+        unseen = np.setdiff1d(asked, taught)
+        return self.position[unseen if len(unseen) else asked]
 
     def recalls(self, vectors: Float32Array) -> Recalls:
         """`vectors` (len(items), d) as the encoder gives them."""
