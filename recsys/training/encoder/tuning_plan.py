@@ -10,7 +10,7 @@ from recsys.retrieval.whitening import Whitening
 from recsys.training.encoder.batches import ContrastiveData, PlannedBatch, plan_batches
 from recsys.training.encoder.config import EncoderConfig
 from recsys.training.encoder.sequences import DistinctSequences
-from recsys.training.encoder.validation import Recalls, Validation
+from recsys.training.encoder.validation import Recalls, Validation, held_out_users
 
 MAX_VALIDATION_USERS = 1_000  # all their next items: ±0.4 percentage points of recall@10
 VALIDATION_SHARE = 0.1
@@ -37,10 +37,11 @@ class TuningPlan:
     ) -> "TuningPlan":
         """With `since_us` the batches are about what was first met then or later."""
         rng = np.random.default_rng(config.seed)
-        users = rng.permutation(sequences.users_with(2))
-        n_validation = min(MAX_VALIDATION_USERS, int(len(users) * VALIDATION_SHARE))
-        training = users[n_validation:]
-        validation = Validation.of(sequences, users[:n_validation], since_us)
+        held_out = held_out_users(
+            sequences, texts, share=VALIDATION_SHARE, most=MAX_VALIDATION_USERS
+        )
+        training = np.setdiff1d(sequences.users_with(2), held_out)
+        validation = Validation.of(sequences, held_out, since_us)
         data = ContrastiveData.of(texts, sequences.only(training), config.rules, categories)
         batches = plan_batches(
             data,
