@@ -93,23 +93,25 @@ def night(
     ] = False,
 ) -> None:
     """Learn from everything up to now and publish one release."""
+    from jobs.curves import asks_for_wandb
     from jobs.night_config import night_config
     from jobs.nightly import run_night
     from jobs.plan import Places, night_lock
-    from jobs.reports import show_night
+    from jobs.reports import show_night, write_night_page
 
-    settings, terminal = read_settings(), Terminal()
+    settings, terminal, now_us = read_settings(), Terminal(), _now_us()
     with Store.open(settings.database_url) as store, night_lock(settings.work_dir):
         report = run_night(
             store,
-            Places(settings.lake_dir, settings.releases_dir, settings.work_dir),
+            Places.of(settings),
             settings.event_types(),
-            night_config(settings),
-            now_us=_now_us(),
+            night_config(settings, use_wandb=asks_for_wandb(os.environ)),
+            now_us=now_us,
             progress=terminal,
             force=force,
         )
     show_night(terminal, report)
+    terminal.say(f"Report: {write_night_page(settings.reports_dir, report, now_us)}")
     if report.release_id is None:
         raise typer.Exit(1)
 

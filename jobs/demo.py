@@ -37,7 +37,7 @@ def prepare_demo(settings: Settings, today: int, *, now_us: int, terminal: Termi
         _import(folder, store, settings, now_us, terminal)
         report = run_night(
             store,
-            Places(settings.lake_dir, settings.releases_dir, settings.work_dir),
+            Places.of(settings),
             settings.event_types(),
             night_config(settings),
             now_us=now_us,

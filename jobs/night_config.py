@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -26,12 +26,13 @@ class NightConfig:
     encoder_schedule: EncoderSchedule = field(default_factory=EncoderSchedule)
     gate: GateConfig = field(default_factory=GateConfig)
     keep_releases: int = 5
+    use_wandb: bool = False  # besides TensorBoard's files
 
 
-def night_config(settings: Settings) -> NightConfig:
+def night_config(settings: Settings, *, use_wandb: bool = False) -> NightConfig:
     """Raises ConfigError for a file that is missing or names what does not exist."""
     recipe = RecipeConfig(encoder=EncoderConfig(base=settings.encoder))
-    config = NightConfig(recipe=recipe, keep_releases=settings.keep_releases)
+    config = NightConfig(recipe=recipe, keep_releases=settings.keep_releases, use_wandb=use_wandb)
     path = settings.night_config_path
     return config if path is None else changed(config, read_toml(path), str(path))
 
@@ -71,7 +72,7 @@ def _changed_value(current: object, kind: object, value: object, where: str) -> 
             return changed(current, value, where)
         kind, value = type(current), {**current.model_dump(), **value}
     try:
-        return TypeAdapter[object](kind).validate_python(value)
+        return TypeAdapter(cast(type[object], kind)).validate_python(value)
     except ValidationError as error:
         fault = error.errors()[0]
         name = "".join(f", {part}" for part in fault["loc"])

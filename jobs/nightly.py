@@ -9,9 +9,10 @@ evaluation window, `serving` with everything. Each is warm-started from the one 
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,18 +25,19 @@ from features.interactions import Interactions
 from features.lake import Lake
 from features.store import Store
 from features.views import views_hash
+from jobs.curves import open_curves
 from jobs.gate import judge_release
 from jobs.night_config import NightConfig
 from jobs.plan import Places, Plan, end_of
 from jobs.steps import Done, Workshop, digest_of, link_tree
-from jobs.text_steps import TextSteps
+from jobs.text_steps import TextSteps, text_facts
 from recsys.bundle import Bundle
 from recsys.evaluation.trial import TrialResult, Window, live_lists, run_trial
 from recsys.progress import Progress
 from recsys.recommender import Recommender
 from recsys.releases import Manifest, Releases
 from recsys.retrieval.text_space import load_taste_vectors
-from recsys.training.curves import NoCurves
+from recsys.training.curves import Curves
 from recsys.training.recipe import (
     TrainingData,
     daily_ticks,
@@ -57,7 +59,12 @@ class NightReport:
     published: bool
     reason: str
     trial: TrialResult | None
-    skipped_steps: tuple[str, ...]
+    steps: tuple[Done, ...]
+    titles: tuple[str, ...]  # of the items, in row order: steps report rows
+
+    @property
+    def skipped_steps(self) -> tuple[str, ...]:
+        return tuple(done.name for done in self.steps if not done.ran)
 
 
 def run_night(
@@ -91,6 +98,7 @@ class Night:
         self._config = config
         self._progress = progress
         self._now_us = now_us
+        self._places = places
         self._releases = Releases(places.releases)
         self._workshop = Workshop(places.work, progress)
         self._change, _ = store.items_changed_after(0)
@@ -128,36 +136,45 @@ class Night:
             "recent", text, self._plan.evaluation_us, self._plan.evaluation_us + 1, past
         )
         serving = self._stages("serving", text, self._as_of_us, self._as_of_us + 1, recent)
-        steps = (encoder, text, past, ranker, recent, serving)
-        skipped = tuple(done.folder.name.split("-")[0] for done in steps if not done.ran)
+        report = partial(
+            NightReport,
+            steps=(encoder, text, past, ranker, recent, serving),
+            titles=tuple(self._data.items["title"].fill_null("")),
+        )
         release_id = self._release_id((text, serving, ranker))
         if self._releases.current() == release_id:
-            return NightReport(
-                release_id, False, "nothing new since the live release", None, skipped
-            )
+            return report(release_id, False, "nothing new since the live release", None)
         known = release_id in self._releases.list()
         if known and self._releases.was_live(release_id) and not force:
             reason = (
                 f"{release_id} was rolled back, and nothing is new since (--force: go back to it)"
             )
-            return NightReport(None, False, reason, None, skipped)
+            return report(None, False, reason, None)
         trial = self._trial(encoder, text, recent, ranker)
         verdict = judge_release(
             trial, self._config.gate, has_live=self._releases.current() is not None
         )
         if not verdict.passed and not force:
-            return NightReport(None, False, verdict.reason, trial, skipped)
+            return report(None, False, verdict.reason, trial)
         self._publish(release_id, (encoder, text, serving, ranker), trial)
         self._releases.prune(self._config.keep_releases)
-        return NightReport(release_id, True, verdict.reason, trial, skipped)
+        return report(release_id, True, verdict.reason, trial)
 
     def _text(self) -> tuple[Done, Done]:
         live = self._releases.path(self._live.release_id) / "encoder" if self._live else None
         steps = TextSteps(
             self._workshop, self._data, self._plan, self._config, live, self._progress
         )
-        encoder = steps.encoder(self._world, NoCurves)
+        encoder = steps.encoder(self._world, self._open_curves)
         return encoder, steps.text(encoder, self._world)
+
+    def _open_curves(self) -> AbstractContextManager[Curves]:
+        return open_curves(
+            self._places.reports / "curves",
+            run_name=f"{_minute(self._now_us)}-encoder",
+            use_wandb=self._config.use_wandb,
+            progress=self._progress,
+        )
 
     def _stages(
         self, name: str, text: Done, until_us: int, ticks_until_us: int, warm: Done | None
@@ -284,7 +301,8 @@ class Night:
                 catalogue_change=self._change,
                 feature_views_hash=views_hash(),
                 event_types=self._data.event_types,
-                steps={part.folder.name.split("-")[0]: part.digest for part in parts},
+                steps={part.name: part.digest for part in parts},
+                text=text_facts(parts[0], parts[1]),
                 metrics=_flat(trial),
                 configs={"recipe": orjson.loads(orjson.dumps(self._settings()))},
                 policy=self._config.recipe.policy.model_dump(),
@@ -310,3 +328,7 @@ def _flat(trial: TrialResult | None) -> dict[str, float]:
         return {}
     named = {f"{who}.{m}": v for who, found in trial.metrics.items() for m, v in found.items()}
     return {**named, "candidate_recall": trial.candidate_recall, "users": float(trial.users)}
+
+
+def _minute(time_us: int) -> str:
+    return datetime.fromtimestamp(time_us / 1e6, tz=UTC).strftime("%Y-%m-%dT%H%M")

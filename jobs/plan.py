@@ -11,6 +11,7 @@ import numpy as np
 from features.errors import ConfigError
 from features.events import US_PER_DAY
 from features.interactions import Interactions
+from recsys.settings import Settings
 from recsys.training.recipe import window_with_users
 
 # Shoppers a window should hold, and at most which share of all shoppers.
@@ -25,6 +26,16 @@ class Places:
     lake: Path
     releases: Path
     work: Path
+    reports: Path
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Places":
+        return cls(
+            lake=settings.lake_dir,
+            releases=settings.releases_dir,
+            work=settings.work_dir,
+            reports=settings.reports_dir,
+        )
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -29,6 +29,30 @@ def show_night(terminal: Terminal, report: "NightReport") -> None:
         terminal.say(f"{report.release_id} stays live: {report.reason}")
     else:
         terminal.say(f"Published nothing: {report.reason}")
+
+
+def write_night_page(folder: Path, report: "NightReport", now_us: int) -> Path:
+    """One page a night, named by the minute it was written."""
+    from jobs.night_page import NightPage, StepTaken, write_page
+
+    details: dict[str, Any] = {done.name: done.report for done in report.steps}
+    text = details["text"]
+    page = NightPage(
+        now_us=now_us,
+        release_id=report.release_id,
+        published=report.published,
+        reason=report.reason,
+        trial=orjson.loads(orjson.dumps(report.trial)) if report.trial else None,
+        encoder=details["encoder"]["fit"],
+        item_map=text["item_map"],
+        index=text.get("index"),
+        audit=None,
+        steps=[StepTaken(done.name, done.ran, done.report) for done in report.steps],
+        titles=report.titles,
+    )
+    path = folder / f"{datetime.fromtimestamp(now_us / 1e6, tz=UTC):%Y-%m-%dT%H%M}.html"
+    write_page(path, page)
+    return path
 
 
 def show_trials(terminal: Terminal, trials: Sequence["TrialResult"]) -> None:

@@ -28,6 +28,10 @@ class Done:
     report: dict[str, object]
     ran: bool
 
+    @property
+    def name(self) -> str:
+        return self.folder.name.rpartition("-")[0]
+
 
 class Workshop:
     """The folder where steps keep their results."""

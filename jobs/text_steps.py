@@ -1,8 +1,12 @@
 """The night's first steps: the encoder, and what the catalogue's texts become with it."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
+
+import orjson
+from pydantic import JsonValue, TypeAdapter
 
 from jobs.night_config import NightConfig
 from jobs.plan import Plan
@@ -16,7 +20,7 @@ from recsys.training.encoder.schedule import Decision, EncoderState, decide
 from recsys.training.recipe import TrainingData
 from recsys.training.text import fit_text_encoder, fit_text_space
 
-OpenCurves = Callable[[], Curves]
+OpenCurves = Callable[[], AbstractContextManager[Curves]]
 
 
 class TextSteps:
@@ -40,7 +44,7 @@ class TextSteps:
         self._progress = progress
 
     def encoder(self, world: Mapping[str, object], open_curves: OpenCurves) -> Done:
-        """Tuned anew, tuned further, or the live one again."""
+        """Tuned anew, tuned further, or the live one again, which counts as skipped."""
         config = self._config.recipe.encoder
         identity = digest_of(asdict(config))
         past = self._data.log.before(self._until_us).positive()
@@ -52,20 +56,22 @@ class TextSteps:
         def work(folder: Path) -> dict[str, object]:
             if decision.action == "keep":
                 return self._kept(folder, decision)
-            report = fit_text_encoder(
-                self._data.items,
-                past,
-                config,
-                folder,
-                self._progress,
-                continued=self._continued() if decision.action == "continue" else None,
-                curves=open_curves(),
-            )
+            with open_curves() as curves:
+                report = fit_text_encoder(
+                    self._data.items,
+                    past,
+                    config,
+                    folder,
+                    self._progress,
+                    continued=self._continued() if decision.action == "continue" else None,
+                    curves=curves,
+                )
             self._new_state(decision, identity, report.shipped).save(folder / "encoder")
             return {"decision": asdict(decision), "fit": asdict(report)}
 
         inputs = {**self._inputs(decision, world), "config": identity}
-        return self._workshop.step("encoder", inputs, work)
+        done = self._workshop.step("encoder", inputs, work)
+        return replace(done, ran=False) if decision.action == "keep" else done
 
     def base_encoder(self, world: Mapping[str, object], why: str) -> Done:
         """The base as it came, where the tuned one must not be shipped."""
@@ -132,6 +138,21 @@ class TextSteps:
             refreshed_us=begun,
             learned_until_us=self._until_us,
         )
+
+
+def text_facts(encoder: Done, text: Done) -> dict[str, JsonValue]:
+    """What a release's manifest says of its texts."""
+    folder = encoder.folder / "encoder"
+    card, state = EncoderCard.load(folder), EncoderState.load(folder)
+    facts = {
+        "base": card.base,
+        "encoder": card.digest,
+        "shipped": state.shipped if state else None,
+        "learned_until_us": state.learned_until_us if state else None,
+        "decision": encoder.report["decision"],
+        "item_map": text.report["item_map"],
+    }
+    return TypeAdapter(dict[str, JsonValue]).validate_json(orjson.dumps(facts))
 
 
 def card_of(encoder: Done) -> EncoderCard:

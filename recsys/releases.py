@@ -52,6 +52,7 @@ class Manifest(BaseModel):
     feature_views_hash: str
     event_types: tuple[EventType, ...]  # their order is the meaning of `history_types`
     steps: dict[str, str] = {}  # night step: digest of its inputs
+    text: dict[str, JsonValue] = {}  # which encoder, item map and index, and why
     metrics: dict[str, float] = {}
     configs: dict[str, JsonValue] = {}  # trainer: its configuration
     policy: dict[str, JsonValue] = {}

@@ -28,6 +28,7 @@ class Settings(BaseSettings):
     releases_dir: Path = Field(default_factory=lambda found: found["data_dir"] / "releases")
     # must be on the file system of releases_dir: publishing is a rename
     work_dir: Path = Field(default_factory=lambda found: found["data_dir"] / "work")
+    reports_dir: Path = Field(default_factory=lambda found: found["data_dir"] / "reports")
     rejects_dir: Path = Field(default_factory=lambda found: found["data_dir"] / "rejects")
     encoder: str | None = None  # None: the embedded MiniLM; else a Hugging Face name or a folder
     night_config_path: Path | None = None  # TOML that changes values of jobs/night_config.py

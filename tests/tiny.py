@@ -66,7 +66,7 @@ def make_world(folder: Path, encoder: Path, items: pl.DataFrame, events: pl.Data
 
 
 def world_in(folder: Path, encoder: Path) -> TinyWorld:
-    places = Places(folder / "lake", folder / "releases", folder / "work")
+    places = Places(folder / "lake", folder / "releases", folder / "work", folder / "reports")
     return TinyWorld(f"sqlite:///{folder / 'store.sqlite'}", places, encoder)
 
 

@@ -175,7 +175,7 @@ def two_nights(
     _copy_world(tiny_world, folder)
     world = TinyWorld(
         Settings(data_dir=folder).database_url,
-        Places(folder / "lake", folder / "releases", folder / "work"),
+        Places(folder / "lake", folder / "releases", folder / "work", folder / "reports"),
         tiny_world.encoder,
     )
     with world.open_store() as store:

@@ -42,7 +42,7 @@ class Deadly(Silent):
 
 world_in(Path(sys.argv[1]), Path(sys.argv[2])).night(progress=Deadly())
 """
-STEPS = ("text", "past", "ranker", "recent", "serving")
+STEPS = ("encoder", "text", "past", "ranker", "recent", "serving")
 T = TypeVar("T")
 
 
@@ -116,7 +116,7 @@ def test_the_manifest_says_what_the_release_was_made_of(tiny_release: tuple[Path
     manifest = Releases(root).verify(release_id)
     assert manifest.data_end_us == FIRST_DAY_US + 20 * 86_400 * US_PER_SECOND
     assert manifest.event_types == DEFAULT_EVENT_TYPES
-    assert set(manifest.steps) == {"text", "ranker", "serving"}
+    assert set(manifest.steps) == {"encoder", "text", "ranker", "serving"}
 
 
 def test_a_night_that_fails_or_is_killed_in_any_step_publishes_nothing_and_is_resumed(

@@ -79,7 +79,7 @@ class SmallShop:
         return self.truth.day_start_us(day)
 
     def night(self, *, before_day: int) -> NightReport:
-        places = Places(self.settings.lake_dir, self.settings.releases_dir, self.settings.work_dir)
+        places = Places.of(self.settings)
         with Store.open(self.settings.database_url) as store:
             return run_night(
                 store,

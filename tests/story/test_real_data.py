@@ -58,7 +58,7 @@ def movies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     with Store.open(settings.database_url) as store:
         report = run_night(
             store,
-            Places(settings.lake_dir, settings.releases_dir, settings.work_dir),
+            Places.of(settings),
             settings.event_types(),
             NightConfig(recipe=hasty_recipe()),
             now_us=NOW_US,
