@@ -128,7 +128,9 @@ def test_one_shopper_alone_is_asked_nothing() -> None:
 def test_shoppers_with_one_item_are_not_visited() -> None:
     distinct = sequences([1], [2], [])
     rng = np.random.default_rng(0)
-    assert plan_visits(distinct, distinct.users_with(2), max_texts=50, rng=rng) == []
+    assert (
+        plan_visits(distinct, distinct.users_with(2), batch_items=256, max_texts=50, rng=rng) == []
+    )
     assert len(batch_of(distinct).targets) == 0
 
 

@@ -95,6 +95,7 @@ def test_without_categories_there_are_no_hard_negatives() -> None:
     assert hard_items(np.full(40, -1, np.int32)) == []
 
 
-def test_a_negative_rule_is_refused() -> None:
-    with pytest.raises(ConfigError, match="expected numbers from 0"):
-        BatchRules(co_engaged=-1)
+def test_impossible_rules_are_refused() -> None:
+    for values in ({"co_engaged": -1}, {"batch_items": 1}):
+        with pytest.raises(ConfigError, match=r"expected at least two batch_items.*Correct"):
+            BatchRules(**values)

@@ -5,7 +5,6 @@ from hypothesis import strategies as st
 
 from features.errors import ConfigError
 from recsys.training.encoder.batches import (
-    BATCH_ITEMS,
     HISTORY,
     WINDOW,
     ContrastiveData,
@@ -20,9 +19,10 @@ from tests.recsys.encoder_sequences import distinct_texts, sequences
 @given(
     st.lists(st.lists(st.integers(0, 400), min_size=2, max_size=60), min_size=1, max_size=30),
     st.floats(0.5, 3.0),
+    st.sampled_from([2, 64, 256]),
 )
 def test_a_plan_stays_near_its_budget_and_visits_whole_rounds(
-    users: list[list[int]], epochs: float
+    users: list[list[int]], epochs: float, batch_items: int
 ) -> None:
     distinct = sequences(*users)
     eligible = distinct.users_with(2)
@@ -30,11 +30,11 @@ def test_a_plan_stays_near_its_budget_and_visits_whole_rounds(
         return
     max_texts = max(1, int(epochs * len(np.unique(distinct.item_rows))))
     rng = np.random.default_rng(0)
-    data = ContrastiveData.of(distinct_texts(401), distinct, BatchRules())
+    data = ContrastiveData.of(distinct_texts(401), distinct, BatchRules(batch_items=batch_items))
     batches = plan_batches(data, eligible, max_texts=max_texts, rng=rng)
     sizes = [len(batch.items) for batch in batches]
     assert max_texts <= sum(sizes) <= max_texts + WINDOW
-    assert max(sizes) < BATCH_ITEMS + WINDOW
+    assert max(sizes) < batch_items + WINDOW
     counts = np.bincount([v.user for batch in batches for v in batch.visits], minlength=len(users))
     assert np.ptp(counts[eligible]) <= 1
 
@@ -75,6 +75,7 @@ def test_news_since_ever_are_the_ordinary_plan() -> None:
         plan_visits(
             distinct,
             distinct.users_with(2),
+            batch_items=256,
             max_texts=300,
             rng=np.random.default_rng(1),
             since_us=since_us,
@@ -96,6 +97,7 @@ def test_news_are_visited_up_to_a_new_item(lengths: list[int], since: int, repla
     planned = plan_visits(
         distinct,
         users,
+        batch_items=256,
         max_texts=200,
         rng=np.random.default_rng(0),
         since_us=since,
@@ -121,6 +123,7 @@ def test_a_replay_share_goes_to_shoppers_without_news() -> None:
     planned = plan_visits(
         distinct,
         distinct.users_with(2),
+        batch_items=256,
         max_texts=4 * 64 // 4,
         rng=np.random.default_rng(0),
         since_us=3,
@@ -135,4 +138,11 @@ def test_a_replay_share_goes_to_shoppers_without_news() -> None:
 def test_a_replay_of_everything_is_refused() -> None:
     distinct = sequences([0, 1])
     with pytest.raises(ConfigError, match=r"replay share in \[0, 1\), found 1.0"):
-        plan_visits(distinct, np.array([0]), max_texts=9, rng=np.random.default_rng(0), replay=1.0)
+        plan_visits(
+            distinct,
+            np.array([0]),
+            batch_items=256,
+            max_texts=9,
+            rng=np.random.default_rng(0),
+            replay=1.0,
+        )

@@ -13,8 +13,6 @@ from recsys.training.encoder.sequences import DistinctSequences
 DECAY = 0.7  # weight of an item relative to the next one; best of the user models tried on text
 HISTORY = 10  # items in a user query; 0.7^10 = 0.03 of the latest one's weight
 WINDOW = 20  # items of one shopper in one batch, so that nobody fills it alone
-BATCH_ITEMS = 256  # texts encoded per step; about 45 shoppers
-MAX_VISITS = 128  # shoppers per step where the catalogue is too small to fill a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class ContrastiveData:
     sequences: DistinctSequences
     negatives: Negatives
     rarity: Float32Array  # (n_items,) at most 1: what a question for this item weighs
-    hard_negatives: int
+    rules: BatchRules
 
     @classmethod
     def of(
@@ -40,7 +38,7 @@ class ContrastiveData:
         if rules.popularity_cap:
             asked = _times_asked(sequences, len(texts))
             rarity = np.minimum(rarity, rules.popularity_cap / np.maximum(asked, 1.0))
-        return cls(sequences, negatives, rarity.astype(np.float32), rules.hard_negatives)
+        return cls(sequences, negatives, rarity.astype(np.float32), rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +87,15 @@ def plan_batches(
     replay: float = 0.0,
 ) -> list[PlannedBatch]:
     """The batches of `plan_visits`, with hard negatives paid from the same budget."""
-    affordable = max_texts * BATCH_ITEMS // (BATCH_ITEMS + data.hard_negatives)
+    visited, hard = data.rules.batch_items, data.rules.hard_negatives
     planned = plan_visits(
-        data.sequences, users, max_texts=affordable, rng=rng, since_us=since_us, replay=replay
+        data.sequences,
+        users,
+        batch_items=visited,
+        max_texts=max_texts * visited // (visited + hard),
+        rng=rng,
+        since_us=since_us,
+        replay=replay,
     )
     return [PlannedBatch(visits, _hard_negatives(data, visits, rng)) for visits in planned]
 
@@ -100,6 +104,7 @@ def plan_visits(
     sequences: DistinctSequences,
     users: Int64Array,
     *,
+    batch_items: int,
     max_texts: int,
     rng: np.random.Generator,
     since_us: int | None = None,
@@ -107,6 +112,7 @@ def plan_visits(
 ) -> list[list[Visit]]:
     """Batches of visits that together encode about `max_texts` texts; every user once a round.
 
+    A batch is full with `batch_items` texts, or half as many visits in a tiny catalogue.
     With `since_us` only shoppers with news are visited, in stretches that end in an item first
     met at `since_us` or later; `replay` of the visits, less than 1, go to the others.
     """
@@ -119,8 +125,8 @@ def plan_visits(
     for visit in _rounds(sequences, users, rng, since_us, replay):
         batch.append(visit)
         seen.update(visit.items.tolist())
-        full = len(seen) >= min(BATCH_ITEMS, max_texts - encoded)
-        if full or len(batch) >= MAX_VISITS:
+        full = len(seen) >= min(batch_items, max_texts - encoded)
+        if full or len(batch) >= batch_items // 2:
             batches.append(batch)
             encoded += len(seen)
             batch, seen = [], set()
@@ -170,7 +176,7 @@ def _hard_negatives(
         return np.empty(0, np.int64)
     answers = np.concatenate([visit.items[1:] for visit in visits])
     taken = np.unique(np.concatenate([visit.items for visit in visits])).astype(np.int64)
-    return categories.draw(answers, taken, data.hard_negatives, rng)
+    return categories.draw(answers, taken, data.rules.hard_negatives, rng)
 
 
 def build_batch(planned: PlannedBatch, data: ContrastiveData) -> ContrastiveBatch:

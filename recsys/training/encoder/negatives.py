@@ -17,17 +17,18 @@ MAX_SHOPPER_ITEMS = 200  # latest ones of a shopper that count as met together; 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRules:
-    """What goes into a contrastive batch beyond the shoppers' own items; 0 turns a rule off."""
+    """What goes into a contrastive batch; 0 turns a rule off."""
 
+    batch_items: int = 256  # texts of visits encoded a step, about 45 shoppers; more on a GPU
     popularity_cap: int = 0  # times an item is asked for before its questions weigh less
     co_engaged: int = 0  # shoppers shared with the answer from which on an item is no negative
     hard_negatives: int = 0  # items of the answers' categories that a batch encodes besides
 
     def __post_init__(self) -> None:
-        if min(self.popularity_cap, self.co_engaged, self.hard_negatives) < 0:
+        if min(self.popularity_cap, self.co_engaged, self.hard_negatives, self.batch_items - 2) < 0:
             raise ConfigError(
-                f"BatchRules: expected numbers from 0, found {asdict(self)}."
-                " Correct the negative value; 0 turns a rule off."
+                "BatchRules: expected at least two batch_items and other numbers from 0, found"
+                f" {asdict(self)}. Correct the value; 0 turns a rule off."
             )
 
 
