@@ -42,14 +42,19 @@ class TinyWorld:
         return Store.open(self.url)
 
     def night(
-        self, *, now_us: int = NOW_US, force: bool = False, progress: Progress | None = None
+        self,
+        *,
+        now_us: int = NOW_US,
+        force: bool = False,
+        progress: Progress | None = None,
+        config: NightConfig | None = None,
     ) -> NightReport:
         with self.open_store() as store:
             return run_night(
                 store,
                 self.places,
                 DEFAULT_EVENT_TYPES,
-                self.config,
+                config or self.config,
                 now_us=now_us,
                 progress=progress or Silent(),
                 force=force,
