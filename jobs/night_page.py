@@ -9,8 +9,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from jobs.page_audit import audit_section
 from jobs.page_sections import (
-    audit_section,
     encoder_section,
     index_section,
     item_map_section,

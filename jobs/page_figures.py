@@ -36,15 +36,6 @@ class Span:
     high: float
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A named figure and what it is compared with."""
-
-    name: str
-    value: float
-    baseline: float
-
-
 def differences(name: str, spans: Sequence[Span], *, unit: str, words: str) -> Picture:
     """A dot and an interval a row, against the line of no difference."""
     with _style():
@@ -56,21 +47,6 @@ def differences(name: str, spans: Sequence[Span], *, unit: str, words: str) -> P
         axes.margins(x=0.12)
         _rows(axes, [span.name for span in spans])
         axes.set_xlabel(unit)
-        return Picture(_svg(name, figure), words)
-
-
-def pairs(name: str, rows: Sequence[Pair], *, labels: tuple[str, str], words: str) -> Picture:
-    """Two marks a row, joined: a ring for the baseline, a dot for the figure."""
-    with _style():
-        figure, axes = _axes(0.95 + 0.3 * len(rows))
-        for row, pair in enumerate(rows):
-            axes.plot([pair.baseline, pair.value], [row, row], color=SOFT, gid=f"pair-{row}")
-        order = range(len(rows))
-        axes.plot([p.baseline for p in rows], order, "s", color=SECOND, label=labels[1])
-        axes.plot([p.value for p in rows], order, "o", color=FIRST, label=labels[0])
-        axes.margins(x=0.08)
-        _rows(axes, [pair.name for pair in rows])
-        figure.legend(loc="outside upper left", ncols=2, frameon=False, handletextpad=0.2)
         return Picture(_svg(name, figure), words)
 
 
@@ -99,6 +75,7 @@ def curve(
                 ha="right",
             )
         axes.margins(y=0.15)
+        axes.locator_params(axis="x", integer=True)
         axes.grid(axis="y")
         axes.set_xlabel("step")
         axes.set_title(label, loc="left", fontsize=9)

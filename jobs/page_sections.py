@@ -1,6 +1,6 @@
 """What the night's page says of each report; a report that is not there has no section."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jobs.page_figures import Picture, Span, curve, differences
@@ -14,14 +14,13 @@ from jobs.page_words import (
     day,
     facts,
     is_known,
-    spoken,
+    sentence,
     table,
     written,
 )
 
 Titles = Callable[[int], str]
 
-MAX_ROWS = 20  # of a table of brands or categories: the page is read, the report has them all
 PARTS = {"all": "all items", "old": "items met before", "new": "new items"}
 SHIPPED = {
     "base": "the base model as it came",
@@ -79,7 +78,7 @@ def encoder_section(report: Report, titles: Titles) -> Section:
     return Section(
         anchor="encoder",
         title="The text encoder",
-        words=(_sentence(report["reason"]), *_drift(report)),
+        words=(sentence(report["reason"]), *_drift(report)),
         facts=(("shipped", _shipped(report)), *facts(report, without=TOLD)),
         pictures=tuple(_curves(report)),
         tables=tuple(_recalls(report)),
@@ -94,7 +93,7 @@ def item_map_section(report: Report) -> Section:
     return Section(
         anchor="item-map",
         title="The item map",
-        words=(_sentence(report["reason"]),),
+        words=(sentence(report["reason"]),),
         facts=(("shipped", written(report.get("shipped"))), *facts(report, without=TOLD)),
         pictures=tuple(_curves(report, "map-")),
         tables=(_recall_table(report, recalls),) if recalls else (),
@@ -109,14 +108,10 @@ def index_section(report: Report) -> Section:
     return Section(
         anchor="index",
         title="The index",
-        words=(_sentence(report["reason"]),),
+        words=(sentence(report["reason"]),),
         facts=facts(report, without=("reason",)),
         tables=(table(title, ("kind", "recall@200", "ms"), tried),) if tried else (),
     )
-
-
-def audit_section(report: Report) -> Section:
-    return _plain("audit", "The text audit", report)
 
 
 def steps_section(steps: Sequence[tuple[str, bool, Report]]) -> Section:
@@ -130,47 +125,6 @@ def steps_section(steps: Sequence[tuple[str, bool, Report]]) -> Section:
                 "In the order of the night; skipped: nothing was new", ("step", "", "report"), rows
             ),
         ),
-    )
-
-
-def _plain(anchor: str, title: str, report: Report) -> Section:
-    words = [_sentence(report[name]) for name in ("reason", "left_out") if report.get(name)]
-    return Section(
-        anchor=anchor,
-        title=title,
-        words=tuple(words),
-        facts=facts(report, without=("reason", "left_out")),
-        tables=tuple(_nested(report)),
-    )
-
-
-def _nested(report: Report, of: str = "") -> Iterator[Table]:
-    """A table for each value that is itself a list of reports, or reports by name."""
-    for name, value in report.items():
-        title = f"{of}{spoken(name)}".capitalize()
-        if isinstance(value, Mapping) and value and all(map(_is_row, value.values())):
-            yield _listed(title, [{"": spoken(row), **found} for row, found in value.items()])
-        elif isinstance(value, Mapping):
-            plain = facts(value)
-            if plain:
-                yield table(title, ("", "figure"), plain)
-            yield from _nested(value, f"{title}: ")
-        elif isinstance(value, list | tuple) and value and all(map(_is_row, value)):
-            yield _listed(title, value)
-
-
-def _listed(title: str, found: Sequence[Report]) -> Table:
-    columns = tuple(dict.fromkeys(column for row in found for column in row))
-    rows = [[row.get(column) for column in columns] for row in found[:MAX_ROWS]]
-    if len(found) > MAX_ROWS:
-        title += f", the first {MAX_ROWS} of {len(found):,}"
-    return table(title, [spoken(column) for column in columns], rows)
-
-
-def _is_row(value: object) -> bool:
-    """A report without lists of its own."""
-    return isinstance(value, Mapping) and not any(
-        isinstance(v, list | tuple) for v in value.values()
     )
 
 
@@ -258,7 +212,3 @@ def _examples(examples: Sequence[dict[str, Any]], titles: Titles) -> Iterator[Ne
 
 def _in_a_line(report: Report) -> str:
     return ", ".join(f"{name} {value}" for name, value in facts(report))
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""

@@ -77,6 +77,8 @@ def facts(report: Report, *, without: Iterable[str] = ()) -> tuple[tuple[str, st
 def _fact(name: str, value: object) -> tuple[str, str]:
     if name.endswith("_us") and isinstance(value, int):
         return spoken(name.removesuffix("_us")), minute(value)
+    if "second" in name and isinstance(value, float):
+        return spoken(name), f"{value:,.1f}"
     text = written(value)
     return spoken(name), text[:DIGEST] if name == "digest" else text
 
@@ -102,6 +104,10 @@ def written(value: object) -> str:
 def spoken(name: str) -> str:
     """A field's name as words."""
     return name.replace("_", " ")
+
+
+def sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""
 
 
 def day(time_us: int) -> str:

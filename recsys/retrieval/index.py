@@ -1,30 +1,26 @@
-"""Exact nearest items by dot product, over a matrix that grows while it is searched."""
+"""Nearest items by dot product, over a matrix that grows while it is searched."""
 
 from pathlib import Path
-from typing import Final
 
-import faiss
 import numpy as np
 
 from features.arrays import BoolArray, Float32Array, Int32Array
 from features.errors import DataError, ReleaseError
 from recsys.growing import GrowingArray
+from recsys.retrieval.exact import Found, exact_top
+from recsys.retrieval.shortlist import Shortlist
 
-# Below this share of allowed rows, copying them out beats searching all rows more deeply.
-FEW_ALLOWED: Final = 0.25
-# Search deeper than the expected loss to the filter, so that a second search stays rare.
-DEPTH_MARGIN: Final = 1.2
-DEPTH_SLACK: Final = 16
+RESCORED_AT_ONCE = 16  # queries; 800 rows of 256 numbers for each are 13 MB
 
 
 class VectorIndex:
-    """Row i of the matrix is item_row i; the matrix is the only copy.
+    """Row i of the matrix is item_row i. Scores always come from the matrix.
 
-    FAISS's flat search runs on NumPy's memory. An IndexFlatIP would own the vectors, and move them
-    when it grows, under whoever still reads a view of them.
+    A shortlist made at night says which of the rows it knows are worth a look. Rows that were
+    appended or replaced since are looked at exactly.
     """
 
-    def __init__(self, vectors: Float32Array) -> None:
+    def __init__(self, vectors: Float32Array, shortlist: Shortlist | None = None) -> None:
         if vectors.ndim != 2 or vectors.dtype != np.float32:
             raise DataError(
                 f"an index needs a float32 matrix (n, d); found {vectors.dtype} of shape "
@@ -32,6 +28,8 @@ class VectorIndex:
             )
         is_contiguous = vectors.flags.c_contiguous
         self._rows = GrowingArray(vectors if is_contiguous else np.ascontiguousarray(vectors))
+        self.shortlist = shortlist
+        self._replaced = np.zeros(0 if shortlist is None else len(shortlist), np.bool_)
 
     def __len__(self) -> int:
         return len(self._rows.rows)
@@ -50,11 +48,12 @@ class VectorIndex:
         self._rows.append(self._checked(vectors))
 
     def replace(self, row: int, vector: Float32Array) -> None:
-        self._rows.rows[row] = self._checked(vector[None])[0]
+        checked = self._checked(vector[None])[0]
+        if row < len(self._replaced):
+            self._replaced[row] = True  # first, so that no search trusts the shortlist with it
+        self._rows.rows[row] = checked
 
-    def search(
-        self, queries: Float32Array, n: int, allowed: BoolArray | None = None
-    ) -> tuple[Int32Array, Float32Array]:
+    def search(self, queries: Float32Array, n: int, allowed: BoolArray | None = None) -> Found:
         """The n best of the `allowed` rows (n_items,) for each query (b, d), best first.
 
         Returns item rows (b, n) padded with -1 and dot products (b, n) padded with NaN. Rows
@@ -62,16 +61,50 @@ class VectorIndex:
         """
         queries = np.ascontiguousarray(self._checked(queries))
         matrix = self.vectors
-        if allowed is None:
-            return _top(queries, matrix, n)
-        mask = np.zeros(len(matrix), np.bool_)
-        mask[: len(allowed)] = allowed[: len(matrix)]
-        n_allowed = int(np.count_nonzero(mask))
-        if n_allowed == len(matrix):
-            return _top(queries, matrix, n)
-        if n_allowed < FEW_ALLOWED * len(matrix):
-            return _top_of_few(queries, matrix, n, mask)
-        return _top_filtered(queries, matrix, n, mask, n_allowed)
+        mask = None
+        if allowed is not None:
+            mask = np.zeros(len(matrix), np.bool_)
+            mask[: len(allowed)] = allowed[: len(matrix)]
+            mask = None if mask.all() else mask
+        if self.shortlist is None:
+            return exact_top(queries, matrix, n, mask)
+        return self._search_shortlist(self.shortlist, queries, matrix, n, mask)
+
+    def _search_shortlist(
+        self,
+        shortlist: Shortlist,
+        queries: Float32Array,
+        matrix: Float32Array,
+        n: int,
+        mask: BoolArray | None,
+    ) -> Found:
+        known, since = self._split(matrix, mask)
+        n_known = len(shortlist) if known is None else int(np.count_nonzero(known))
+        if not shortlist.suits(len(queries), n, n_known):
+            return exact_top(queries, matrix, n, mask)
+        proposed = shortlist.propose(queries, n, known)
+        found = _best(_rescored(queries, matrix, proposed[0]), n)
+        unsure = ~shortlist.proves(queries, proposed, found[1][:, -1])
+        if since is not None:
+            found = _best(_joined(found, exact_top(queries, matrix, n, since)), n)
+        if unsure.any():
+            found[0][unsure], found[1][unsure] = exact_top(queries[unsure], matrix, n, mask)
+        return found
+
+    def _split(
+        self, matrix: Float32Array, mask: BoolArray | None
+    ) -> tuple[BoolArray | None, BoolArray | None]:
+        """Allowed rows that are as the shortlist knows them, and the others; None: all, nothing."""
+        n_known = len(self._replaced)
+        since = np.ones(len(matrix), np.bool_)
+        since[:n_known] = self._replaced
+        known = None
+        if mask is not None:
+            known = mask[:n_known] & ~self._replaced
+            since &= mask
+        elif self._replaced.any():
+            known = ~self._replaced
+        return known, since if since.any() else None
 
     def _checked(self, vectors: Float32Array) -> Float32Array:
         if vectors.ndim != 2 or vectors.shape[1] != self.dim:
@@ -86,10 +119,14 @@ class VectorIndex:
 
     @classmethod
     def load(cls, path: Path) -> "VectorIndex":
-        """Maps the file copy-on-write: workers of one machine share its pages."""
+        """Maps the file copy-on-write: workers of one machine share its pages.
+
+        Takes the shortlist that was saved beside it, if any.
+        """
         try:
             mapped = np.load(path, mmap_mode="c", allow_pickle=False)
-            return cls(np.asarray(mapped))  # a plain view: np.memmap slows every gather
+            vectors = np.asarray(mapped)  # a plain view: np.memmap slows every gather
+            return cls(vectors, Shortlist.load(path, vectors.shape))
         except (OSError, ValueError, DataError) as error:
             raise ReleaseError(
                 f"{path}: expected a float32 matrix in an .npy file, found {error!r}. "
@@ -97,55 +134,23 @@ class VectorIndex:
             ) from error
 
 
-def _top(queries: Float32Array, matrix: Float32Array, n: int) -> tuple[Int32Array, Float32Array]:
-    rows = np.full((len(queries), n), -1, np.int32)
-    scores = np.full((len(queries), n), np.nan, np.float32)
-    k = min(n, len(matrix))
-    if k > 0 and len(queries) > 0 and matrix.shape[1] > 0:
-        found, best = faiss.knn(queries, matrix, k, metric=faiss.METRIC_INNER_PRODUCT)
-        rows[:, :k] = best
-        scores[:, :k] = np.where(best >= 0, found, np.nan)  # FAISS drops items that score NaN
-    return rows, scores
+def _rescored(queries: Float32Array, matrix: Float32Array, rows: Int32Array) -> Found:
+    """Exact products of the proposed rows; NaN where there is no row."""
+    scores = np.empty(rows.shape, np.float32)
+    for start in range(0, len(queries), RESCORED_AT_ONCE):
+        block = slice(start, start + RESCORED_AT_ONCE)
+        vectors = matrix[rows[block]]  # row -1 is read too, and dropped below
+        scores[block] = np.matmul(vectors, queries[block][:, :, None])[:, :, 0]
+    return rows, np.where(rows >= 0, scores, np.nan)
 
 
-def _top_of_few(
-    queries: Float32Array, matrix: Float32Array, n: int, mask: BoolArray
-) -> tuple[Int32Array, Float32Array]:
-    kept = np.flatnonzero(mask).astype(np.int32)
-    rows, scores = _top(queries, matrix[kept], n)
-    if len(kept):
-        rows = np.where(rows >= 0, kept[rows], np.int32(-1))
-    return rows, scores
+def _joined(first: Found, second: Found) -> Found:
+    return np.hstack([first[0], second[0]]), np.hstack([first[1], second[1]])
 
 
-def _top_filtered(
-    queries: Float32Array, matrix: Float32Array, n: int, mask: BoolArray, n_allowed: int
-) -> tuple[Int32Array, Float32Array]:
-    """Search deeper, drop what is not allowed; search once more for queries left short."""
-    depth = min(int(n * len(matrix) / n_allowed * DEPTH_MARGIN) + DEPTH_SLACK, len(matrix))
-    rows, scores = _top(queries, matrix, depth)
-    keep = mask[rows] & (rows >= 0)
-    order = np.argsort(~keep, axis=1, kind="stable")[:, :n]
+def _best(found: Found, n: int) -> Found:
+    """Best first, NaN behind all others."""
+    rows, scores = found
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
     rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
-    keep = np.take_along_axis(keep, order, 1)
-    rows[~keep], scores[~keep] = -1, np.nan
-    short = keep.sum(axis=1) < min(n, n_allowed)
-    if short.any() or rows.shape[1] < n:
-        return _second_search(queries, matrix, n, mask, short, (rows, scores))
-    return rows, scores
-
-
-def _second_search(
-    queries: Float32Array,
-    matrix: Float32Array,
-    n: int,
-    mask: BoolArray,
-    short: BoolArray,
-    first: tuple[Int32Array, Float32Array],
-) -> tuple[Int32Array, Float32Array]:
-    rows = np.full((len(queries), n), -1, np.int32)
-    scores = np.full((len(queries), n), np.nan, np.float32)
-    rows[:, : first[0].shape[1]], scores[:, : first[1].shape[1]] = first
-    if short.any():
-        rows[short], scores[short] = _top_of_few(queries[short], matrix, n, mask)
-    return rows, scores
+    return np.where(np.isnan(scores), np.int32(-1), rows), scores

