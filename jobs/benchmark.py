@@ -78,7 +78,7 @@ def run_benchmark(
 ) -> BenchmarkReport:
     """`items` are ITEM_SCHEMA rows, `sequences` (user_id, position, item_id) in order."""
     items = with_unlisted_items(items, sequences["item_id"])
-    data = TrainingData(items, _on_a_clock(items, sequences), EVENT_TYPES)
+    data = TrainingData(items, on_a_clock(items, sequences), EVENT_TYPES)
     test_us = int(data.log.time_us.max())
     known_until = test_us if refit else test_us - US_PER_DAY
     watch = _Watch()
@@ -100,7 +100,7 @@ def run_benchmark(
     return _report(lists, data, dataset, refit, seed, watch.seconds)
 
 
-def _on_a_clock(items: pl.DataFrame, sequences: pl.DataFrame) -> Interactions:
+def on_a_clock(items: pl.DataFrame, sequences: pl.DataFrame) -> Interactions:
     """Everybody's last item on the same day, the one before it a day earlier."""
     from_end = pl.col("position").rank("ordinal", descending=True).over("user_id") - 1
     events = sequences.select(

@@ -196,6 +196,18 @@ def test_after_any_changes_each_kind_answers_as_an_exact_search_does(
 
 
 @pytest.mark.parametrize("kind", QUICK)
+def test_a_filter_that_forbids_all_near_rows_is_searched_past(
+    kind: IndexKind, choices: dict[IndexKind, IndexChoice]
+) -> None:
+    index = VectorIndex(clustered(6000), choices[kind].shortlist)
+    query = clustered(1)
+    far = np.argsort(-(query @ index.vectors.T)[0])[2000:]
+    allowed = np.zeros(6000, np.bool_)
+    allowed[far] = True
+    np.testing.assert_array_equal(index.search(query, 50, allowed)[0][0], far[:50])
+
+
+@pytest.mark.parametrize("kind", QUICK)
 def test_a_loaded_shortlist_answers_as_the_one_that_was_saved(
     kind: IndexKind, choices: dict[IndexKind, IndexChoice], tmp_path: Path
 ) -> None:

@@ -1,6 +1,16 @@
+import random
+
 import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys.retrieval.text import MAX_TEXT_CHARS, item_text, item_texts
+
+WORDS = st.text(max_size=60)
+LABELS = st.lists(WORDS, max_size=4)
+ATTRIBUTES = st.dictionaries(
+    WORDS, st.none() | st.booleans() | st.integers() | st.floats() | WORDS | LABELS, max_size=4
+)
 
 
 def test_the_title_comes_first_and_the_description_last() -> None:
@@ -57,3 +67,39 @@ def test_a_table_gives_one_text_per_row_and_nulls_are_nothing() -> None:
         schema_overrides={"tags": pl.List(pl.String)},
     )
     assert item_texts(items) == ["Shirt. Men, Acme. Soft.", "", ""]
+
+
+@given(WORDS, WORDS, LABELS, ATTRIBUTES, st.integers(0, 3_000))
+def test_every_text_begins_with_its_title_and_ends_in_time(
+    title: str, description: str, tags: list[str], attributes: dict[str, object], repeats: int
+) -> None:
+    text = item_text(title, description * repeats, tags, attributes)
+    assert text.startswith(" ".join(title.split()))
+    assert len(text) <= MAX_TEXT_CHARS
+    assert "  " not in text
+
+
+@given(WORDS, WORDS, LABELS, ATTRIBUTES)
+def test_a_text_says_nothing_that_its_item_does_not(
+    title: str, description: str, tags: list[str], attributes: dict[str, object]
+) -> None:
+    said = item_text(title, description, tags, attributes)
+    told = [title, description, *tags]
+    for value in attributes.values():
+        told += [
+            part
+            for part in (value if isinstance(value, list) else [value])
+            if isinstance(part, str)
+        ]
+    known = {character for part in told for character in part} | set(". ,")
+    assert set(said) <= known
+
+
+@given(WORDS, LABELS, ATTRIBUTES, st.randoms())
+def test_neither_repeated_tags_nor_the_order_of_attributes_change_a_text(
+    title: str, tags: list[str], attributes: dict[str, object], shuffler: random.Random
+) -> None:
+    keys = list(attributes)
+    shuffler.shuffle(keys)
+    shuffled = {key: attributes[key] for key in keys}
+    assert item_text(title, "", tags, attributes) == item_text(title, "", tags + tags, shuffled)

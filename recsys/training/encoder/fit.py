@@ -113,16 +113,25 @@ def _check_rows(texts: Sequence[str], sequences: Sequenced, categories: Int32Arr
 
 def _load(config: EncoderConfig, continued: Continued | None) -> BaseEncoder:
     if continued is None:
-        return BaseEncoder.load(config.base, max_tokens=config.max_tokens)
+        return _loaded(config.base, config)
     card = EncoderCard.load(continued.folder.parent)
     if config.base is not None and card.base != config.base:
         raise ConfigError(
             f"{continued.folder}: found an encoder tuned from {card.base}, expected one from"
             f" {config.base}. Begin with the base again instead of continuing."
         )
-    live = BaseEncoder.load(continued.folder, max_tokens=config.max_tokens)
+    live = _loaded(continued.folder, config)
     live.name = card.base
     return live
+
+
+def _loaded(source: str | Path | None, config: EncoderConfig) -> BaseEncoder:
+    return BaseEncoder.load(
+        source,
+        max_tokens=config.max_tokens,
+        query_prefix=config.query_prefix,
+        passage_prefix=config.passage_prefix,
+    )
 
 
 def _tuned(

@@ -17,7 +17,15 @@ MAX_SHOPPER_ITEMS = 200  # latest ones of a shopper that count as met together; 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchRules:
-    """What goes into a contrastive batch; 0 turns a rule off."""
+    """What goes into a contrastive batch; 0 turns a rule off.
+
+    The three rules are off because none helped. Beauty, 12,000 texts encoded whatever the rule,
+    one seed, recall@10 of 4,000 held-out shoppers' 28,275 next items / of the 3,071 that are
+    among a tenth of items kept from training, ranked among themselves: frozen .0739 / .1706,
+    no rule .0765 / .1771, co_engaged=1 .0765 / .1778, hard_negatives=64 (narrowest category)
+    .0757 / .1742, popularity_cap=20 .0756 / .1749. Against no rule, ±95 % over questions, which
+    leaves out what another seed would change: +.0000 ±.0005, -.0007 ±.0006, -.0008 ±.0006.
+    """
 
     batch_items: int = 256  # texts of visits encoded a step, about 45 shoppers; more on a GPU
     popularity_cap: int = 0  # times an item is asked for before its questions weigh less

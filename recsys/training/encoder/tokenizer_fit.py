@@ -1,5 +1,7 @@
 """How well a tokenizer knows a shop's language, before anybody trusts vectors made with it."""
 
+import itertools
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +13,7 @@ from recsys.retrieval.text import MAX_TEXT_CHARS
 MAX_TEXTS = 2_000  # evenly spread; a share of 0.1 is then known to 0.01 with 10 tokens a text
 WORRYING_SHARE = 0.2  # MiniLM: Beauty's English .05; one sentence of French .12, German .23,
 # Polish .31, Japanese .36, Chinese .80, Russian .92
+SPACES = {"▁", "Ġ"}  # how SentencePiece and byte-level tokenizers write a space
 WHOLE_WORDS = (  # scripts in which one character is a word or a syllable
     (0x2E80, 0x30FF),  # CJK radicals, kana
     (0x3400, 0x9FFF),  # CJK ideographs
@@ -48,7 +51,9 @@ def tokenizer_fit(
 ) -> TokenizerFit:
     """`max_tokens` is read of prefix and text; of many texts, an even sample is looked at."""
     step = max(1, -(-len(texts) // MAX_TEXTS))
-    whole = Tokenizer.from_str(tokenizer.to_str())
+    saved = tokenizer.to_str()
+    whole = Tokenizer.from_str(saved)
+    unknown = _unknown_id(whole, json.loads(saved)["model"])
     whole.no_truncation()
     whole.no_padding()
     sample = [
@@ -57,7 +62,7 @@ def tokenizer_fit(
     encodings = whole.encode_batch(sample)
     counts: Counter[str] = Counter()
     for text, encoding in zip(sample, encodings, strict=True):
-        counts.update(_kinds(whole, text, encoding))
+        counts.update(_kinds(text, encoding, unknown))
     tokens = max(1, counts.total())
     room = max_tokens - len(whole.encode(prefix, add_special_tokens=False).ids)
     truncated = sum(len(encoding.ids) > room for encoding in encodings)
@@ -69,23 +74,27 @@ def tokenizer_fit(
     )
 
 
-def _kinds(tokenizer: Tokenizer, text: str, encoding: Encoding) -> list[str]:
+def _unknown_id(tokenizer: Tokenizer, model: dict[str, object]) -> int | None:
+    """A Unigram model keeps its number, the others its text; neither is an attribute of all."""
+    number, token = model.get("unk_id"), model.get("unk_token")
+    if isinstance(number, int):
+        return number
+    return tokenizer.token_to_id(token) if isinstance(token, str) else None
+
+
+def _kinds(text: str, encoding: Encoding, unknown: int | None) -> list[str]:
     """One of unknown, fragment and known for every token that stands for text."""
-    unknown = getattr(tokenizer.model, "unk_token", None)
-    unknown_id = None if unknown is None else tokenizer.token_to_id(unknown)
-    if unknown_id is None:  # a Unigram model keeps its number instead
-        unknown_id = getattr(tokenizer.model, "unk_id", None)
-    rows = zip(
-        encoding.ids, encoding.offsets, encoding.word_ids, encoding.special_tokens_mask, strict=True
-    )
-    spoken = [
-        (token, span, word) for token, span, word, mark in rows if word is not None and not mark
+    columns = (encoding.tokens, encoding.special_tokens_mask)
+    stands_for_text = [
+        not mark and token not in SPACES for token, mark in zip(*columns, strict=True)
     ]
+    rows = zip(encoding.ids, encoding.offsets, encoding.word_ids, strict=True)
+    spoken = list(itertools.compress(rows, stands_for_text))
     words = Counter(word for _, _, word in spoken)
     spans = Counter(span for _, span, _ in spoken)
     return [
         "unknown"
-        if token == unknown_id
+        if token == unknown
         else "fragment"
         if _is_fragment(text[span[0] : span[1]], shared=spans[span] > 1, alone=words[word] == 1)
         else "known"

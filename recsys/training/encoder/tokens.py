@@ -31,11 +31,19 @@ class CachedTokens:
 
     @classmethod
     def of(cls, base: BaseEncoder, texts: Sequence[str], device: torch.device) -> "CachedTokens":
+        """The texts are passages."""
         ids: list[Int64Array] = [np.empty(0, np.int64)] * len(texts)
-        for batch in token_batches(base.tokenizer, texts, pad_id=base.pad_id, batch_size=CHUNK):
+        batches = token_batches(
+            base.tokenizer,
+            texts,
+            pad_id=base.pad_id,
+            batch_size=CHUNK,
+            prefix=base.passage_prefix,
+        )
+        for batch in batches:
             lengths = batch.attention_mask.sum(axis=1)
             for row, tokens, length in zip(batch.rows, batch.input_ids, lengths, strict=True):
-                ids[row] = tokens[: max(1, length)]
+                ids[row] = tokens[:length]
         offsets = np.concatenate([[0], np.cumsum([len(tokens) for tokens in ids])])
         flat = np.concatenate([*ids, np.empty(0, np.int64)])
         return cls(torch.from_numpy(flat).to(device), offsets.astype(np.int64), base.pad_id)

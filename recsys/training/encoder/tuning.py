@@ -16,14 +16,11 @@ from torch import Tensor, nn
 from features.arrays import Float32Array
 from recsys.progress import Progress
 from recsys.training.curves import Curves
-from recsys.training.encoder.base import precision
 from recsys.training.encoder.batches import ContrastiveBatch, build_batch
 from recsys.training.encoder.config import CurvePoint, EncoderConfig
 from recsys.training.encoder.strategies import Strategy
 from recsys.training.encoder.tuning_plan import TuningPlan
 from recsys.training.encoder.validation import Recalls
-
-__all__ = ["Tuned", "precision", "tune"]
 
 WARM_UP_STEPS = 10
 WEIGHT_DECAY = 0.01
