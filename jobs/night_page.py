@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,7 @@ class NightPage:
     trial: Report | None = None  # TrialResult
     encoder: Report | None = None  # EncoderReport
     item_map: Report | None = None
-    index: Report | None = None
+    indexes: Mapping[str, Report] = field(default_factory=dict)  # by what is searched
     audit: Report | None = None
     steps: Sequence[StepTaken] = ()
     titles: Sequence[str] = ()
@@ -100,8 +100,8 @@ def _sections(page: NightPage) -> Iterator[Section]:
         yield encoder_section(page.encoder, title)
     if page.item_map is not None:
         yield item_map_section(page.item_map)
-    if page.index is not None:
-        yield index_section(page.index)
+    for name, report in page.indexes.items():
+        yield index_section(name, report)
     if page.audit is not None:
         yield audit_section(page.audit)
     if page.steps:

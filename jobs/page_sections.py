@@ -100,14 +100,14 @@ def item_map_section(report: Report) -> Section:
     )
 
 
-def index_section(report: Report) -> Section:
+def index_section(name: str, report: Report) -> Section:
     """`report`: an IndexReport as JSON."""
     recalls, times = report.get("recalls") or {}, report.get("milliseconds") or {}
     tried = [[kind, recalls.get(kind), times.get(kind)] for kind in {**recalls, **times}]
     title = "Kinds tried: recall@200 against exact search, CPU of one query"
     return Section(
-        anchor="index",
-        title="The index",
+        anchor=f"index-{name}",
+        title=f"The index of {name}",
         words=(sentence(report["reason"]),),
         facts=facts(report, without=("reason",)),
         tables=(table(title, ("kind", "recall@200", "ms"), tried),) if tried else (),

@@ -45,9 +45,15 @@ def write_night_page(folder: Path, report: "NightReport", now_us: int) -> Path:
         trial=orjson.loads(orjson.dumps(report.trial)) if report.trial else None,
         encoder=details["encoder"]["fit"],
         item_map=text["item_map"],
-        index=text.get("index"),
+        indexes=text["indexes"],
         audit=None,
-        steps=[StepTaken(done.name, done.ran, done.report) for done in report.steps],
+        steps=[
+            # what the encoder and the texts report has sections of its own
+            StepTaken(
+                done.name, done.ran, done.report if done.name not in ("encoder", "text") else {}
+            )
+            for done in report.steps
+        ],
         titles=report.titles,
     )
     path = folder / f"{datetime.fromtimestamp(now_us / 1e6, tz=UTC):%Y-%m-%dT%H%M}.html"

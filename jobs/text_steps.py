@@ -95,7 +95,7 @@ class TextSteps:
             report = fit_text_space(
                 self._data.items,
                 self._data.log.before(self._until_us),
-                self._config.recipe.item_map,
+                self._config.recipe.text,
                 encoder.folder / "encoder",
                 folder,
                 self._progress,
@@ -107,7 +107,7 @@ class TextSteps:
             **world,
             "encoder": card_of(encoder).digest,
             "until": self._until_us,
-            "config": asdict(self._config.recipe.item_map),
+            "config": asdict(self._config.recipe.text),
         }
         return self._workshop.step("text", inputs, work)
 
@@ -151,6 +151,7 @@ def text_facts(encoder: Done, text: Done) -> dict[str, JsonValue]:
         "learned_until_us": state.learned_until_us if state else None,
         "decision": encoder.report["decision"],
         "item_map": text.report["item_map"],
+        "indexes": text.report["indexes"],
     }
     return TypeAdapter(dict[str, JsonValue]).validate_json(orjson.dumps(facts))
 

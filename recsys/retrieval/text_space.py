@@ -88,7 +88,7 @@ class TextSpace:
 
     def embed_queries(self, texts: Sequence[str]) -> Float32Array:
         """(n, d_words) what shoppers type, among the words."""
-        return self.maps.words(self.encoder.encode(texts))
+        return self.maps.words(self.encoder.encode_queries(texts))
 
     def embed_items(self, texts: Sequence[str]) -> TextVectors:
         return self.maps(self.encoder.encode(texts))

@@ -26,12 +26,11 @@ from recsys.retrieval.collaborative import FactorModel
 from recsys.retrieval.text_space import load_taste_vectors
 from recsys.training.collaborative import CollaborativeConfig, fit_collaborative
 from recsys.training.encoder.config import EncoderConfig
-from recsys.training.encoder.item_map import ItemMapConfig
 from recsys.training.queries import PastQueries, window_queries, with_users
 from recsys.training.ranker import RankerConfig, RankerReport, fit_ranker
 from recsys.training.rows import labelled_batches, ranking_rows
 from recsys.training.sequence import SequenceConfig, fit_sequence
-from recsys.training.text import fit_text_encoder, fit_text_space
+from recsys.training.text import TextConfig, fit_text_encoder, fit_text_space
 
 MAX_TICKS = 30  # snapshots kept for a label window; wider windows get a coarser grid
 
@@ -41,7 +40,7 @@ class RecipeConfig:
     """Every trainer's configuration; the manifest keeps it."""
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    item_map: ItemMapConfig = field(default_factory=ItemMapConfig)
+    text: TextConfig = field(default_factory=TextConfig)
     covisitation: CovisitationConfig = field(default_factory=CovisitationConfig)
     collaborative: CollaborativeConfig = field(default_factory=CollaborativeConfig)
     sequence: SequenceConfig = field(default_factory=SequenceConfig)
@@ -92,7 +91,7 @@ def fit_bundle(
     with timed("encoder"):
         fit_text_encoder(data.items, visible, config.encoder, past, progress)
     with timed("text"):
-        fit_text_space(data.items, visible, config.item_map, past / "encoder", past, progress)
+        fit_text_space(data.items, visible, config.text, past / "encoder", past, progress)
     vectors = load_taste_vectors(past / "text")
 
     def stages(out: Path, end_us: int, ticks_us: list[int], warm: Path | None) -> None:

@@ -81,7 +81,7 @@ FULL = NightPage(
     trial=orjson.loads(orjson.dumps(TRIAL)),
     encoder=ENCODER,
     item_map=orjson.loads(orjson.dumps(ITEM_MAP)),
-    index=orjson.loads(orjson.dumps(INDEX)),
+    indexes={"words": orjson.loads(orjson.dumps(INDEX))},
     audit={
         "figures": {"typos": {"mean": 0.683, "low": 0.66, "high": 0.70, "texts": 400}},
         "baseline": {"typos": {"mean": 0.678, "low": 0.65, "high": 0.70, "texts": 400}},
@@ -94,7 +94,7 @@ FULL = NightPage(
     steps=(StepTaken("text", True, {"until_us": NOW_US}), StepTaken("past", False, {})),
     titles=(HOSTILE, "red shirt", "blue shirt", "L" * 500),
 )
-SECTIONS = ("trial", "encoder", "item-map", "index", "audit", "steps")
+SECTIONS = ("trial", "encoder", "item-map", "index-words", "audit", "steps")
 EMPTY = NightPage(now_us=NOW_US, release_id=None, published=False, reason="worse than live")
 
 
@@ -191,7 +191,7 @@ def test_a_hostile_rival_stays_text_in_the_drawing() -> None:
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_a_night_that_tells_one_thing_has_one_section(name: str) -> None:
-    field = name.replace("-", "_")
+    field = "indexes" if name == "index-words" else name.replace("-", "_")
     told: dict[str, Any] = {field: getattr(FULL, field)}
     found = Outline(render_page(replace(EMPTY, **told)))
     assert [section for section in SECTIONS if section in found.ids] == [name]

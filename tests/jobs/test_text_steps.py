@@ -14,6 +14,7 @@ from recsys.releases import Manifest, Releases
 from recsys.training.encoder.config import EncoderConfig
 from recsys.training.encoder.item_map import ItemMapConfig
 from recsys.training.encoder.schedule import EncoderSchedule
+from recsys.training.text import TextConfig
 from tests.tiny import N_DAYS, NOW_US, TinyWorld, make_world, tiny_events, tiny_items
 
 
@@ -29,7 +30,7 @@ def taught(world: TinyWorld) -> NightConfig:
             epochs=20.0,
             min_sequences=40,
         ),
-        item_map=ItemMapConfig(min_sequences=40),
+        text=TextConfig(item_map=ItemMapConfig(min_sequences=40)),
     )
     schedule = EncoderSchedule(min_new_shoppers=20)
     return replace(world.config, recipe=recipe, encoder_schedule=schedule)
