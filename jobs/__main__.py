@@ -12,6 +12,7 @@ import typer
 from features.errors import ConfigError, RecsysError, ReleaseError
 from features.event_checks import TimeUnit
 from features.store import Store
+from jobs.benchmark_commands import benchmark_embedding, benchmark_encoder, benchmark_index
 from jobs.console import Terminal
 from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
 from jobs.importing.summary import show_reports, worst_share
@@ -164,16 +165,22 @@ def benchmark(
     write_json(report, json_out)
 
 
+app.command()(benchmark_encoder)
+app.command()(benchmark_index)
+app.command()(benchmark_embedding)
+
+
 @app.command()
 def demo() -> None:
     """A sample shop, its import and one night in data/demo; then serve it until Ctrl-C."""
     from jobs.demo import prepare_demo, what_to_try
-    from jobs.reports import show_night
+    from jobs.reports import show_night, write_night_page
 
     os.environ.setdefault("RECSYS_DATA_DIR", "data/demo")
-    settings, terminal = read_settings(), Terminal()
-    shop = prepare_demo(settings, _day_number("today"), now_us=_now_us(), terminal=terminal)
+    settings, terminal, now_us = read_settings(), Terminal(), _now_us()
+    shop = prepare_demo(settings, _day_number("today"), now_us=now_us, terminal=terminal)
     show_night(terminal, shop.night)
+    terminal.say(f"Report: {write_night_page(settings.reports_dir, shop.night, now_us)}")
     terminal.say("\nServing on http://127.0.0.1:8000 (documentation at /docs). In another shell:")
     terminal.say(what_to_try(shop, "http://127.0.0.1:8000"))
     sys.stdout.flush()

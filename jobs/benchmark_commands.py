@@ -1,0 +1,132 @@
+"""The commands that measure parts of the system; `__main__` gives them their names."""
+
+from dataclasses import astuple, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from features.errors import ConfigError, ReleaseError
+from jobs.console import Terminal
+from recsys.releases import Releases
+from recsys.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ReleaseId = Annotated[str | None, typer.Option("--release", help="Empty: the live one")]
+
+
+def benchmark_encoder(
+    items: Annotated[Path, typer.Option(help="JSONL, CSV or Parquet, gz too")],
+    sequences: Annotated[Path, typer.Option(help="user_id, position, item_id")],
+    json_out: Annotated[Path, typer.Option("--json", help="Write the figures here, fold by fold")],
+    strategies: Annotated[
+        str, typer.Option(help="Beside frozen and item_map: top_layers, lora, full")
+    ] = "top_layers",
+    folds: Annotated[int, typer.Option(min=1, max=10, help="Tenths of the items, cold")] = 10,
+    seeds: Annotated[str, typer.Option(help="Taken in turn by the folds")] = "0,1,2",
+) -> None:
+    """What each way to tune the encoder adds to the frozen one, by text alone."""
+    from jobs.benchmark import read_items, read_sequences
+    from jobs.encoder_benchmark import EncoderPlan, run_encoder_benchmark
+    from jobs.encoder_table import show_encoder_benchmark
+    from jobs.night_config import night_config
+
+    terminal, recipe = Terminal(), night_config(read_settings()).recipe
+    report = run_encoder_benchmark(
+        read_items(items),
+        read_sequences(sequences),
+        dataset=items.resolve().parent.name,
+        configs=(recipe.encoder, recipe.text.item_map),
+        plan=EncoderPlan(
+            strategies=_strategies(strategies), folds=folds, seeds=_numbers(seeds, "--seeds")
+        ),
+        out=json_out,
+        progress=terminal,
+    )
+    show_encoder_benchmark(terminal, report)
+
+
+def benchmark_index(
+    sizes: Annotated[str, typer.Option(help="Rows, the release's own enlarged")] = "10000,100000",
+    kinds: Annotated[str, typer.Option(help="Of flat, fp16, pq4, hnsw")] = "flat,fp16,pq4",
+    allowed: Annotated[str, typer.Option(help="Shares of the rows a filter lets pass")] = "1,0.9",
+    release: ReleaseId = None,
+) -> None:
+    """What each kind of index costs and finds, on the text vectors of a release."""
+    import numpy as np
+
+    from jobs.index_benchmark import index_speed
+    from recsys.retrieval.text_space import load_taste_vectors
+    from recsys.training.index import IndexConfig
+
+    folder, terminal = _release(read_settings(), release), Terminal()
+    rows = index_speed(
+        np.ascontiguousarray(load_taste_vectors(folder / "text")),
+        _numbers(sizes, "--sizes"),
+        kinds=_kinds(kinds),
+        shares=[float(share) for share in allowed.split(",")],
+        config=IndexConfig(),
+        progress=terminal,
+    )
+    _table(terminal, "One query for 200 items", rows)
+
+
+def benchmark_embedding(
+    texts: Annotated[int, typer.Option(min=1, help="Of the catalogue, from its beginning")] = 512,
+    threads: Annotated[int, typer.Option(min=1)] = 2,
+    release: ReleaseId = None,
+) -> None:
+    """How fast each engine embeds a release's catalogue, and how long a typed query waits."""
+    import polars as pl
+    import torch
+
+    from jobs.embedding_speed import embedding_speed
+    from recsys.retrieval.text import item_texts
+
+    folder = _release(read_settings(), release)
+    torch.set_num_threads(threads)
+    catalogue = item_texts(pl.read_parquet(folder / "items.parquet").head(texts))
+    rows = embedding_speed(folder / "encoder", catalogue)
+    _table(Terminal(), f"{len(catalogue)} texts, {threads} threads", rows)
+
+
+def _release(settings: Settings, release: str | None) -> Path:
+    shelf = Releases(settings.releases_dir)
+    chosen = release or shelf.current()
+    if chosen is None:
+        raise ReleaseError(f"no release in {shelf.root}: run `python -m jobs night` first")
+    return shelf.path(chosen)
+
+
+def _table(terminal: Terminal, title: str, rows: "Sequence[Any]") -> None:
+    columns = [column.name for column in fields(rows[0])]
+    terminal.table(title, columns, [list(astuple(row)) for row in rows])
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise ConfigError(
+            f"{option}: found {text!r}, expected whole numbers with commas between"
+        ) from error
+
+
+def _strategies(text: str) -> "Sequence[Any]":
+    return _among(text, ("top_layers", "lora", "full"), "--strategies")
+
+
+def _kinds(text: str) -> "Sequence[Any]":
+    return _among(text, ("flat", "fp16", "pq4", "hnsw"), "--kinds")
+
+
+def _among(text: str, known: tuple[str, ...], option: str) -> list[str]:
+    found = [name.strip() for name in text.split(",") if name.strip()]
+    unknown = sorted(set(found) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"{option}: found {', '.join(unknown)}, expected some of {', '.join(known)}"
+        )
+    return found
