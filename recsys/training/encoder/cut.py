@@ -24,6 +24,7 @@ class CutEncoder:
         self._encoder = encoder
         self._owner, self._name, self._layers = _find_layers(encoder)
         self._cut = len(self._layers) - tuned_layers
+        self._others: int | None = None  # what a layer gives besides states; None: a bare tensor
         self.tuned = self._layers[self._cut :]
         encoder.requires_grad_(requires_grad=False)
         self.tuned.requires_grad_(requires_grad=True)
@@ -31,21 +32,26 @@ class CutEncoder:
 
     def lower(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         self._install(self._layers[: self._cut])
-        captured: list[Tensor] = []
+        captured: list[Tensor | tuple[Tensor, ...]] = []
         hook = self._layers[self._cut - 1].register_forward_hook(
-            lambda _module, _inputs, output: captured.append(_states(output))
+            lambda _module, _inputs, output: captured.append(output)
         )
         try:
             self._encoder(input_ids, attention_mask)
         finally:
             hook.remove()
             self.close()
-        return captured[0]
+        output = captured[0]
+        if isinstance(output, Tensor):
+            return output
+        self._others = len(output) - 1
+        return output[0]
 
     def upper(self, states: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The last untuned layer stays in the loop, answering with the cached states."""
         stand_in = self._layers[self._cut - 1]
-        stand_in.forward = lambda *_inputs, **_named: states
+        answer = states if self._others is None else (states, *[None] * self._others)
+        stand_in.forward = lambda *_inputs, **_named: answer
         self._install(self._layers[self._cut - 1 :])
         try:
             vectors: Tensor = self._encoder(input_ids, attention_mask)
@@ -62,7 +68,10 @@ class CutEncoder:
         """An architecture that does not survive the cut must not be tuned to nonsense."""
         ids = torch.arange(1, 9, device=self._encoder.model.device).reshape(2, 4)
         mask = torch.ones_like(ids)
-        difference = self.upper(self.lower(ids, mask), ids, mask) - self._encoder(ids, mask)
+        try:
+            difference = self.upper(self.lower(ids, mask), ids, mask) - self._encoder(ids, mask)
+        except (RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+            raise NotImplementedError(f"the transformer cannot be cut ({error!r})") from error
         if not difference.abs().max() < 1e-4:
             raise NotImplementedError("the transformer's layers do more than follow each other")
 
@@ -88,10 +97,6 @@ def _find_layers(encoder: PooledEncoder) -> tuple[nn.Module, str, nn.ModuleList]
             if isinstance(child, nn.ModuleList) and len(child) == depth > 1:
                 return owner, name, child
     raise NotImplementedError("no list of transformer layers to cut")
-
-
-def _states(output: Tensor | tuple[Tensor, ...]) -> Tensor:
-    return output if isinstance(output, Tensor) else output[0]
 
 
 @dataclass(frozen=True, slots=True)
