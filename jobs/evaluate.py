@@ -20,7 +20,7 @@ from recsys.training.recipe import RecipeConfig, TrainingData, fit_bundle
 def stored_data(store: Store, event_types: Sequence[EventType]) -> TrainingData:
     """Every event and living item of the store."""
     items = store.items()
-    events = pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *_all_events(store)])
+    events = pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *all_events(store)])
     types = tuple(event_types)
     log = Interactions.build(events, items["item_id"].to_list(), types)
     if len(log) == 0:
@@ -28,7 +28,7 @@ def stored_data(store: Store, event_types: Sequence[EventType]) -> TrainingData:
     return TrainingData(items, log, types)
 
 
-def _all_events(store: Store) -> list[pl.DataFrame]:
+def all_events(store: Store) -> list[pl.DataFrame]:
     until = store.last_event_seq()
     batches = store.events_after(0, until_seq=until, batch_size=500_000)
     return [batch.select(*EVENT_SCHEMA) for batch in batches]

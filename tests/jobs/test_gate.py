@@ -1,5 +1,10 @@
-from jobs.gate import GateConfig, judge_release
+from dataclasses import replace
+
+from jobs.gate import GateConfig, TextGateConfig, judge_release, judge_text
 from recsys.evaluation.bootstrap import Interval
+from recsys.evaluation.text_audit import TextAudit
+from recsys.evaluation.text_bias import BiasReport, GroupBias, GroupChange
+from recsys.evaluation.text_quality import Figure
 from recsys.evaluation.trial import TrialResult
 
 CONFIG = GateConfig(margin=0.1, min_users=20)
@@ -60,3 +65,103 @@ def test_a_trial_that_could_not_be_held_does_not_replace_a_live_release() -> Non
         assert not verdict.passed
         assert "--force" in verdict.reason
     assert judge_release(trial(users=20), CONFIG, has_live=True).passed
+
+
+TEXT = TextGateConfig(margin=0.1, max_pushed_down=0.2, max_losing=0.25)
+
+
+def bias(pushed_down: int, groups: int = 10) -> BiasReport:
+    worst = tuple(
+        GroupBias(
+            kind="brand",
+            name=f"brand-{number}",
+            items=10,
+            targets=40,
+            catalogue_share=0.1,
+            demand_share=0.1,
+            exposure_share=0.0,
+            percentile=Interval(-0.3, -0.4, -0.2),
+            exposure=Interval(-0.1, -0.1, -0.1),
+            p_value=0.01,
+            pushed_down=True,
+        )
+        for number in range(pushed_down)
+    )
+    return BiasReport(
+        shoppers=1_000,
+        mean_percentile=0.7,
+        groups=groups,
+        pushed_down=pushed_down,
+        pushed_down_share=pushed_down / groups,
+        worst=worst,
+        never_shown=0.2,
+        gini=0.5,
+        hubness=2.0,
+    )
+
+
+def audit(
+    *,
+    typos: tuple[float, float] = (-0.02, 0.02),
+    pushed_down: tuple[int, int] = (0, 0),
+    losing: int = 0,
+) -> TextAudit:
+    """`typos` are low and high of the difference to a baseline of .7; `losing` of four groups."""
+    changes = tuple(
+        GroupChange(
+            "brand",
+            f"brand-{number}",
+            40,
+            0.2,
+            Interval(-0.05, -0.06, -0.04) if number < losing else Interval(0.0, -0.01, 0.01),
+            0.01 if number < losing else 1.0,
+        )
+        for number in range(4)
+    )
+    low, high = typos
+    return TextAudit(
+        subject="tuned",
+        baseline_name="frozen",
+        figures={"typos": Figure(0.7 + (low + high) / 2, 0.6, 0.8, 400)},
+        baseline={"typos": Figure(0.7, 0.68, 0.72, 400)},
+        differences={"typos": Interval((low + high) / 2, low, high)},
+        bias=bias(pushed_down[0]),
+        baseline_bias=bias(pushed_down[1]),
+        group_changes=changes,
+    )
+
+
+def test_an_encoder_that_costs_nothing_passes_the_audit_with_its_figures() -> None:
+    verdict = judge_text(audit(), TEXT)
+    assert verdict.passed
+    assert "typos 0.700 (+0.000)" in verdict.reason
+
+
+def test_an_encoder_that_lost_its_sense_for_typos_is_refused() -> None:
+    # the margin is .1 of .7
+    assert judge_text(audit(typos=(-0.12, -0.069)), TEXT).passed
+    refused = judge_text(audit(typos=(-0.12, -0.071)), TEXT)
+    assert not refused.passed
+    assert "typos differs by" in refused.reason
+    assert "frozen" in refused.reason
+
+
+def test_brands_pushed_down_count_where_the_baseline_did_not_do_so() -> None:
+    assert judge_text(audit(pushed_down=(2, 0)), TEXT).passed
+    assert judge_text(audit(pushed_down=(3, 3)), TEXT).passed
+    refused = judge_text(audit(pushed_down=(3, 2)), TEXT)
+    assert not refused.passed
+    assert "brand-0, brand-1, brand-2" in refused.reason
+
+
+def test_groups_that_lose_much_beyond_chance_are_counted() -> None:
+    assert judge_text(audit(losing=1), TEXT).passed
+    refused = judge_text(audit(losing=2), TEXT)
+    assert not refused.passed
+    assert "2 of 4 groups" in refused.reason
+    assert judge_text(audit(losing=4), TextGateConfig(margin=0.3)).passed  # .05 of .2
+
+
+def test_an_encoder_without_a_baseline_has_nothing_to_fall_behind() -> None:
+    alone = replace(audit(typos=(-0.5, -0.4)), baseline_name=None, baseline={}, differences={})
+    assert judge_text(alone, TEXT).passed

@@ -1,0 +1,149 @@
+"""The text audit: is the encoder robust and fair, measured beside the frozen one."""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from features.errors import DataError
+from features.events import EVENT_SCHEMA
+from features.interactions import Interactions
+from features.store import Store
+from jobs.console import Terminal
+from jobs.encoder_training import CACHE, ENCODER, prepare_frozen
+from jobs.evaluate import all_events
+from recsys.evaluation.next_item import NextItems
+from recsys.evaluation.text_audit import AuditedText, TextAudit, audit_text
+from recsys.evaluation.text_quality import LOWER_IS_BETTER, QualityConfig
+from recsys.progress import Progress
+from recsys.releases import Manifest
+from recsys.retrieval.encoder import OnnxEncoder
+from recsys.retrieval.index import VectorIndex
+from recsys.retrieval.text import item_texts
+from recsys.retrieval.text_space import TextMaps, TextSpace
+from recsys.retrieval.whitening import Whitening
+from recsys.training.encoder.config import EncoderConfig
+from recsys.training.encoder.embedding import encode_catalogue
+from recsys.training.encoder.sequences import DistinctSequences
+
+FROZEN_NAME = "the frozen base, whitened"
+SHOWN_GROUPS = 5
+MIN_NEW_SHOPPERS = 300  # ten groups of the 30 that a group needs
+
+
+def audit_folder(
+    name: str,
+    folder: Path,
+    items: pl.DataFrame,
+    log: Interactions,
+    encoder: EncoderConfig,
+    progress: Progress,
+    *,
+    since_us: int | None = None,
+    quality: QualityConfig | None = None,
+) -> TextAudit:
+    """`folder` is a release, or what a night's text steps wrote: it holds encoder/ and text/.
+
+    `items` are its catalogue in row order, `log` events in these rows. Only shoppers who met
+    something new at `since_us` or later are asked; name the end of the encoder's training there,
+    or its own questions make it look better than it is.
+    """
+    asked = NextItems.last(DistinctSequences.of(log.positive()), since_us)
+    if len(asked) == 0:
+        raise DataError("the text audit found no shopper with two items: import more events")
+    past = log.positive() if since_us is None else log.before(since_us).positive()
+    subject = AuditedText.of(name, TextSpace.load(folder, threads=1))
+    with tempfile.TemporaryDirectory(prefix="audit-") as work:
+        baseline = frozen_text(items, past, encoder, Path(work), progress)
+        return audit_text(
+            subject, items, asked, quality or QualityConfig(), progress, baseline=baseline
+        )
+
+
+def audit_release(
+    folder: Path,
+    manifest: Manifest,
+    store: Store,
+    encoder: EncoderConfig,
+    progress: Progress,
+) -> TextAudit:
+    """With what shoppers did since the release was made, where that is enough to judge by."""
+    items = pl.read_parquet(folder / "items.parquet")
+    events = pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *all_events(store)])
+    log = Interactions.build(events, items["item_id"].to_list(), manifest.event_types)
+    newer = DistinctSequences.of(log.positive()).users_since(manifest.data_end_us)
+    since_us = manifest.data_end_us if len(newer) >= MIN_NEW_SHOPPERS else None
+    return audit_folder(
+        manifest.release_id, folder, items, log, encoder, progress, since_us=since_us
+    )
+
+
+def frozen_text(
+    items: pl.DataFrame,
+    past: Interactions,
+    config: EncoderConfig,
+    folder: Path,
+    progress: Progress,
+) -> AuditedText:
+    """The base without tuning, whitened on the items of `past`; `folder` keeps its vectors."""
+    frozen = prepare_frozen(items, past, config, folder, progress)
+    raw = encode_catalogue(frozen / ENCODER, item_texts(items), progress, cache=frozen / CACHE)
+    visible = np.unique(past.item_rows)
+    maps = TextMaps(Whitening.fit(raw[visible] if len(visible) else raw), None)
+    index = VectorIndex(maps.words(raw))
+    space = TextSpace(OnnxEncoder.load(frozen / ENCODER), maps, index, index)
+    return AuditedText.of(FROZEN_NAME, space)
+
+
+def show_audit(terminal: Terminal, report: TextAudit) -> None:
+    rows = []
+    for name, figure in report.figures.items():
+        rival, change = report.baseline.get(name), report.differences.get(name)
+        rows.append(
+            [
+                f"{name} (lower is better)" if name in LOWER_IS_BETTER else name,
+                figure.mean,
+                f"[{figure.low:.3f}, {figure.high:.3f}]",
+                rival.mean if rival else None,
+                f"{change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}]" if change else "",
+                figure.texts,
+            ]
+        )
+    columns = ("measure", "mean", "95 %", "baseline", "difference", "texts")
+    beside = f", beside {report.baseline_name}" if report.baseline_name else ""
+    terminal.table(f"Words: {report.subject}{beside}", columns, rows)
+    _show_bias(terminal, report)
+
+
+def _show_bias(terminal: Terminal, report: TextAudit) -> None:
+    bias = report.bias
+    terminal.table(
+        f"Taste in text: {bias.shoppers:,} shoppers, the groups that lie furthest back",
+        ("group", "items", "targets", "catalogue", "demand", "first ten", "percentile", "down"),
+        [
+            [
+                f"{group.kind} {group.name}",
+                group.items,
+                group.targets,
+                group.catalogue_share,
+                group.demand_share,
+                group.exposure_share,
+                f"{group.percentile.mean:+.3f} [{group.percentile.low:+.3f}, "
+                f"{group.percentile.high:+.3f}]",
+                "yes" if group.pushed_down else "no",
+            ]
+            for group in bias.worst[:SHOWN_GROUPS]
+        ],
+    )
+    terminal.say(
+        f"{bias.pushed_down} of {bias.groups} groups pushed down; {bias.never_shown:.1%} of the "
+        f"items in nobody's first ten, Gini {bias.gini:.3f}, hubness {bias.hubness:.1f}"
+    )
+    losing = [change for change in report.group_changes if change.is_loss]
+    for change in losing:
+        terminal.say(
+            f"  {change.kind} {change.name} lost against {report.baseline_name}: gain "
+            f"{change.gain.mean:+.4f} [{change.gain.low:+.4f}, {change.gain.high:+.4f}] "
+            f"of {change.baseline_gain:.4f}"
+        )
