@@ -1,7 +1,9 @@
 """Which of an encoder's weights learn from shoppers, and the quickest way to its vectors meanwhile.
 
 `top_layers` computes the layers below once for each text; the others send every text through the
-whole network at every step, forwards and backwards.
+whole network at every step, forwards and backwards. CPU-seconds for 1,000 texts of Beauty (27
+tokens, MiniLM, one thread of a busy machine) and peak memory of the process: top 2 layers 7.0 and
+1.2 GB, LoRA 15.9 and 1.9 GB, full 21.9 and 2.4 GB; 0.5 GB of it before the encoder is loaded.
 """
 
 from collections.abc import Sequence

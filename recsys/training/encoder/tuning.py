@@ -1,7 +1,8 @@
 """Contrastive tuning: the shopper's next item among the items of a batch, watched as it goes.
 
-Amazon Beauty, strict prefix, 20,000 texts, seed 0: recall@10 of the decayed mean of whitened
-vectors .0785, against .0748 frozen (22,363 shoppers).
+Amazon Beauty, all but everyone's last two items, 20,000 texts, top 2 layers, seed 0: recall@10 of
+5,053 next items of 1,000 held-out shoppers .0831, against .0772 frozen (paired difference .0059,
+standard error .0017); 210 CPU-seconds with caching and three looks.
 """
 
 import math
