@@ -19,14 +19,14 @@ class GateConfig:
 class TextGateConfig:
     """What a tuned encoder may cost, against the audit's baseline.
 
-    Between harmless and harmful lies a gap: on two Amazon sets, tuning the top layers cost at most
-    2 % of typo overlap and search, a linear head in the space of words 14 and 20 % of the overlap.
-    Whitened MiniLM pushes 0 of 15 groups down on Amazon Beauty and 0 of 5 on MovieLens, unwhitened
-    0 and 1; whitening costs no group of either any of its gain.
+    Harmless on Amazon Beauty: top layers tuned on 2,000 shoppers, search +.053 and typo overlap
+    -.025 [-.042, -.010] of .66. Harmful: searching through the item map, search -.085
+    [-.115, -.055] of .74. Whitened MiniLM pushes 0 of 15 groups down there and 0 of 5 on
+    MovieLens, unwhitened 0 and 1; whitening costs no group of either any of its gain.
     """
 
     measures: tuple[str, ...] = (SEARCH, "typos", OUT_OF_DOMAIN)
-    margin: float = 0.1  # share of the baseline's figure; the interval is ±.02 of .7 on 400 items
+    margin: float = 0.05  # share of the baseline's figure; 400 items tell .7 from .7 ± .02
     max_pushed_down: float = 0.2  # share of the groups judged, where the baseline has fewer
     max_losing: float = 0.1  # share of the groups whose next items lose more than the margin
 

@@ -30,14 +30,14 @@ def asked() -> NextItems:
 
 
 def side(name: str, *, blind_to: int | None = None) -> AuditedText:
-    """Taste says the colour, but that one's items lie anywhere."""
-    rng = np.random.default_rng(0)
-    taste: Float32Array = np.zeros((200, 68), np.float32)
-    taste[np.arange(200), np.arange(200) % 4] = 1
+    """Taste says the colour; items of the one it is blind to lie as far apart as they can."""
+    colour = np.arange(200) % 4
+    taste: Float32Array = np.zeros((200, 54), np.float32)
+    taste[np.arange(200), colour] = 1
     if blind_to is not None:
-        taste[np.arange(200) % 4 == blind_to] = 0
-        taste[np.arange(200) % 4 == blind_to, 4:] = rng.normal(size=(50, 64)) / 8
-    taste += rng.normal(scale=0.02, size=taste.shape).astype(np.float32)
+        taste[colour == blind_to] = 0
+        taste[colour == blind_to, 4:] = np.eye(50) - 1 / 50
+    taste += np.random.default_rng(0).normal(scale=1e-4, size=taste.shape).astype(np.float32)
     embed = bag_of_words()
     return AuditedText(
         name,

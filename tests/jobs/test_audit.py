@@ -1,0 +1,74 @@
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from features.errors import DataError
+from jobs.audit import FROZEN_NAME, audit_folder, audit_release, show_audit
+from jobs.console import Terminal
+from jobs.evaluate import stored_data
+from jobs.gate import TextGateConfig, judge_text
+from recsys.evaluation.text_audit import TextAudit
+from recsys.progress import Silent
+from recsys.releases import Releases
+from tests.jobs.test_gate import audit
+from tests.tiny import NOW_US, TinyWorld, tiny_items
+
+
+@pytest.fixture(scope="module")
+def report(tiny_world: TinyWorld, tiny_release: tuple[Path, str]) -> TextAudit:
+    root, release_id = tiny_release
+    with tiny_world.open_store() as store:
+        return audit_release(
+            root / release_id,
+            Releases(root).manifest(release_id),
+            store,
+            tiny_world.config.recipe.encoder,
+            Silent(),
+        )
+
+
+def test_a_release_is_audited_beside_the_frozen_base(
+    report: TextAudit, tiny_release: tuple[Path, str]
+) -> None:
+    assert (report.subject, report.baseline_name) == (tiny_release[1], FROZEN_NAME)
+    assert report.bias.shoppers > 100
+    assert report.bias.mean_percentile > 0.5  # of one colour, where chance is a half
+    assert report.figures["search"].texts == 60
+    assert "units converted" not in report.figures
+
+
+def test_an_encoder_that_was_not_tuned_passes_beside_itself(report: TextAudit) -> None:
+    assert abs(report.differences["search"].mean) < 0.05
+    assert judge_text(report, TextGateConfig()).passed
+
+
+def shown(report: TextAudit) -> str:
+    out = io.StringIO()
+    show_audit(Terminal(Console(file=out, width=160)), report)
+    return out.getvalue()
+
+
+def test_people_read_the_measures_and_the_groups(report: TextAudit) -> None:
+    for words in ("typos", "attraction (lower is better)", FROZEN_NAME, "0 of 0 groups", "Gini"):
+        assert words in shown(report)
+    harmful = shown(audit(pushed_down=(1, 0), losing=1))
+    for words in ("brand brand-0", "-0.300 [-0.400, -0.200]", "brand brand-0 lost against frozen"):
+        assert words in harmful
+
+
+def test_nobody_to_ask_is_an_error(tiny_world: TinyWorld, tiny_release: tuple[Path, str]) -> None:
+    root, release_id = tiny_release
+    with tiny_world.open_store() as store:
+        log = stored_data(store, Releases(root).manifest(release_id).event_types).log
+    with pytest.raises(DataError, match="no shopper"):
+        audit_folder(
+            release_id,
+            root / release_id,
+            tiny_items(),
+            log.before(NOW_US),
+            tiny_world.config.recipe.encoder,
+            Silent(),
+            since_us=NOW_US,
+        )
