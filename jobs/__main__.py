@@ -118,6 +118,35 @@ def night(
 
 
 @app.command()
+def audit(
+    release: Annotated[str | None, typer.Option(help="Empty: the live one")] = None,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here")] = None,
+) -> None:
+    """Is a release's text robust and fair, beside its frozen base? Exit code 1: harm is proven."""
+    from jobs.audit import audit_release, show_audit
+    from jobs.gate import judge_text
+    from jobs.night_config import night_config
+    from jobs.reports import write_json
+
+    settings, terminal = read_settings(), Terminal()
+    shelf, config = Releases(settings.releases_dir), night_config(settings)
+    chosen = release or shelf.current()
+    if chosen is None:
+        raise ReleaseError(f"no release in {shelf.root}: run `python -m jobs night` first")
+    with Store.open(settings.database_url) as store:
+        found = audit_release(
+            shelf.path(chosen), shelf.manifest(chosen), store, config.recipe.encoder, terminal
+        )
+    show_audit(terminal, found)
+    if json_out is not None:
+        write_json(found, json_out)
+    verdict = judge_text(found, config.text_gate)
+    terminal.say(verdict.reason)
+    if not verdict.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def evaluate(
     folds: Annotated[int, typer.Option(min=1, help="Windows, one before the other")] = 1,
     json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here")] = None,

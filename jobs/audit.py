@@ -40,6 +40,7 @@ def audit_folder(
     encoder: EncoderConfig,
     progress: Progress,
     *,
+    frozen: Path | None,
     since_us: int | None = None,
     quality: QualityConfig | None = None,
 ) -> TextAudit:
@@ -47,18 +48,18 @@ def audit_folder(
 
     `items` are its catalogue in row order, `log` events in these rows. Only shoppers who met
     something new at `since_us` or later are asked; name the end of the encoder's training there,
-    or its own questions make it look better than it is.
+    or its own questions make it look better than it is. `frozen` keeps the baseline's vectors from
+    one audit to the next; None audits without a baseline.
     """
     asked = NextItems.last(DistinctSequences.of(log.positive()), since_us)
     if len(asked) == 0:
         raise DataError("the text audit found no shopper with two items: import more events")
     past = log.positive() if since_us is None else log.before(since_us).positive()
     subject = AuditedText.of(name, TextSpace.load(folder, threads=1))
-    with tempfile.TemporaryDirectory(prefix="audit-") as work:
-        baseline = frozen_text(items, past, encoder, Path(work), progress)
-        return audit_text(
-            subject, items, asked, quality or QualityConfig(), progress, baseline=baseline
-        )
+    baseline = frozen_text(items, past, encoder, frozen, progress) if frozen else None
+    return audit_text(
+        subject, items, asked, quality or QualityConfig(), progress, baseline=baseline
+    )
 
 
 def audit_release(
@@ -68,15 +69,25 @@ def audit_release(
     encoder: EncoderConfig,
     progress: Progress,
 ) -> TextAudit:
-    """With what shoppers did since the release was made, where that is enough to judge by."""
+    """With what shoppers did since its texts were learned from, where that is enough."""
     items = pl.read_parquet(folder / "items.parquet")
     events = pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *all_events(store)])
     log = Interactions.build(events, items["item_id"].to_list(), manifest.event_types)
-    newer = DistinctSequences.of(log.positive()).users_since(manifest.data_end_us)
-    since_us = manifest.data_end_us if len(newer) >= MIN_NEW_SHOPPERS else None
-    return audit_folder(
-        manifest.release_id, folder, items, log, encoder, progress, since_us=since_us
-    )
+    learned_until = manifest.text.get("learned_until_us")
+    end_us = learned_until if isinstance(learned_until, int) else manifest.data_end_us
+    newer = DistinctSequences.of(log.positive()).users_since(end_us)
+    since_us = end_us if len(newer) >= MIN_NEW_SHOPPERS else None
+    with tempfile.TemporaryDirectory(prefix="audit-") as work:
+        return audit_folder(
+            manifest.release_id,
+            folder,
+            items,
+            log,
+            encoder,
+            progress,
+            frozen=Path(work),
+            since_us=since_us,
+        )
 
 
 def frozen_text(

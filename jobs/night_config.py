@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast, get_type_hints
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from features.errors import ConfigError
-from jobs.gate import GateConfig
+from jobs.gate import GateConfig, TextGateConfig
 from recsys.settings import Settings
 from recsys.training.encoder.config import EncoderConfig
 from recsys.training.encoder.schedule import EncoderSchedule
@@ -25,6 +25,7 @@ class NightConfig:
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     encoder_schedule: EncoderSchedule = field(default_factory=EncoderSchedule)
     gate: GateConfig = field(default_factory=GateConfig)
+    text_gate: TextGateConfig = field(default_factory=TextGateConfig)
     keep_releases: int = 5
     use_wandb: bool = False  # besides TensorBoard's files
 

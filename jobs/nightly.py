@@ -1,6 +1,6 @@
 """The night: from the day's events to one published release, or to nothing at all.
 
-    ingest → encoder → text → past → ranker → recent → serving → trial → gate → publish → prune
+    ingest → encoder → text → audit → past → ranker → recent → serving → trial → gate → publish
 
 `past` are the first stages as they were before the ranker's label window, `recent` before the
 evaluation window, `serving` with everything. Each is warm-started from the one before.
@@ -30,7 +30,7 @@ from jobs.gate import judge_release
 from jobs.night_config import NightConfig
 from jobs.plan import Places, Plan, end_of
 from jobs.steps import Done, Workshop, digest_of, link_tree
-from jobs.text_steps import TextSteps, text_facts
+from jobs.text_steps import TextDone, TextSteps, text_facts
 from recsys.bundle import Bundle
 from recsys.evaluation.trial import TrialResult, Window, live_lists, run_trial
 from recsys.progress import Progress
@@ -129,7 +129,8 @@ class Night:
         return report
 
     def _run(self, *, force: bool) -> NightReport:
-        encoder, text = self._text()
+        texts = self._texts()
+        encoder, text = texts.encoder, texts.text
         past = self._stages("past", text, self._plan.label_us, self._plan.evaluation_us, None)
         ranker = self._ranker(encoder, text, past)
         recent = self._stages(
@@ -138,7 +139,7 @@ class Night:
         serving = self._stages("serving", text, self._as_of_us, self._as_of_us + 1, recent)
         report = partial(
             NightReport,
-            steps=(encoder, text, past, ranker, recent, serving),
+            steps=(encoder, text, texts.audit, past, ranker, recent, serving),
             titles=tuple(self._data.items["title"].fill_null("")),
         )
         release_id = self._release_id((text, serving, ranker))
@@ -156,17 +157,16 @@ class Night:
         )
         if not verdict.passed and not force:
             return report(None, False, verdict.reason, trial)
-        self._publish(release_id, (encoder, text, serving, ranker), trial)
+        self._publish(release_id, texts, (serving, ranker), trial)
         self._releases.prune(self._config.keep_releases)
         return report(release_id, True, verdict.reason, trial)
 
-    def _text(self) -> tuple[Done, Done]:
+    def _texts(self) -> TextDone:
         live = self._releases.path(self._live.release_id) / "encoder" if self._live else None
         steps = TextSteps(
             self._workshop, self._data, self._plan, self._config, live, self._progress
         )
-        encoder = steps.encoder(self._world, self._open_curves)
-        return encoder, steps.text(encoder, self._world)
+        return steps.run(self._world, self._open_curves)
 
     def _open_curves(self) -> AbstractContextManager[Curves]:
         return open_curves(
@@ -284,7 +284,10 @@ class Night:
         day = datetime.fromtimestamp(self._as_of_us / 1e6, tz=UTC).strftime("%Y-%m-%d")
         return f"{day}-{digest_of([part.digest for part in parts])[:10]}"
 
-    def _publish(self, release_id: str, parts: tuple[Done, ...], trial: TrialResult | None) -> None:
+    def _publish(
+        self, release_id: str, texts: TextDone, rest: tuple[Done, ...], trial: TrialResult | None
+    ) -> None:
+        parts = (texts.encoder, texts.text, *rest)
         draft = self._releases.draft(release_id)
         shutil.rmtree(draft)
         draft.mkdir()
@@ -302,7 +305,7 @@ class Night:
                 feature_views_hash=views_hash(),
                 event_types=self._data.event_types,
                 steps={part.name: part.digest for part in parts},
-                text=text_facts(parts[0], parts[1]),
+                text=text_facts(texts),
                 metrics=_flat(trial),
                 configs={"recipe": orjson.loads(orjson.dumps(self._settings()))},
                 policy=self._config.recipe.policy.model_dump(),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # a list of releases must not wait for torch
     from jobs.nightly import NightReport
     from recsys.evaluation.trial import TrialResult
 
+OWN_SECTIONS = ("encoder", "base", "text", "audit")  # steps the page tells of elsewhere
 TRIAL_COLUMNS = ("recall@10", "ndcg@5", "ndcg@10", "hit_rate@10", "coverage@10")
 
 
@@ -43,15 +44,13 @@ def write_night_page(folder: Path, report: "NightReport", now_us: int) -> Path:
         published=report.published,
         reason=report.reason,
         trial=orjson.loads(orjson.dumps(report.trial)) if report.trial else None,
-        encoder=details["encoder"]["fit"],
+        encoder=report.steps[0].report["fit"],
         item_map=text["item_map"],
         indexes=text["indexes"],
-        audit=None,
+        audit=details["audit"]["audit"],
         steps=[
             # what the encoder and the texts report has sections of its own
-            StepTaken(
-                done.name, done.ran, done.report if done.name not in ("encoder", "text") else {}
-            )
+            StepTaken(done.name, done.ran, done.report if done.name not in OWN_SECTIONS else {})
             for done in report.steps
         ],
         titles=report.titles,

@@ -8,9 +8,10 @@ inputs is finding its folder.
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -25,7 +26,7 @@ class Done:
 
     folder: Path
     digest: str
-    report: dict[str, object]
+    report: dict[str, Any]
     ran: bool
 
     @property
@@ -44,7 +45,7 @@ class Workshop:
     def step(
         self,
         name: str,
-        inputs: dict[str, object],
+        inputs: Mapping[str, object],
         work: Callable[[Path], dict[str, object]],
     ) -> Done:
         """`inputs` is everything the result depends on, as JSON values."""
@@ -65,6 +66,11 @@ class Workshop:
             self._progress.say(f"{name}: nothing new, skipped")
         report = orjson.loads((folder / REPORT).read_bytes())
         return Done(folder, digest, report, ran)
+
+    def kept(self, name: str) -> Path:
+        """A folder of the caller's own, for what is only worth keeping while somebody asks."""
+        self.used.add(name)
+        return self.root / name
 
     def forget_unused(self) -> int:
         """Remove results and leftovers that this run did not use; returns how many."""

@@ -1,13 +1,17 @@
-"""The night's first steps: the encoder, and what the catalogue's texts become with it."""
+"""The night's first steps: the encoder, what the catalogue's texts become with it, the audit."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import orjson
 from pydantic import JsonValue, TypeAdapter
 
+from features.errors import DataError
+from jobs.audit import audit_folder
+from jobs.gate import judge_text
 from jobs.night_config import NightConfig
 from jobs.plan import Plan
 from jobs.steps import Done, Workshop, digest_of, link_tree
@@ -16,9 +20,10 @@ from recsys.retrieval.encoder import EncoderCard
 from recsys.training.curves import Curves
 from recsys.training.encoder.export import TORCH_FOLDER
 from recsys.training.encoder.fit import Continued
+from recsys.training.encoder.item_map import ItemMapConfig
 from recsys.training.encoder.schedule import Decision, EncoderState, decide
 from recsys.training.recipe import TrainingData
-from recsys.training.text import fit_text_encoder, fit_text_space
+from recsys.training.text import TextConfig, fit_text_encoder, fit_text_space
 
 OpenCurves = Callable[[], AbstractContextManager[Curves]]
 
@@ -43,7 +48,19 @@ class TextSteps:
         self._state = EncoderState.load(live) if live else None
         self._progress = progress
 
-    def encoder(self, world: Mapping[str, object], open_curves: OpenCurves) -> Done:
+    def run(self, world: Mapping[str, object], open_curves: OpenCurves) -> "TextDone":
+        """What was learned is shipped unless the audit proves that it does harm."""
+        encoder = self._encoder(world, open_curves)
+        text = self._text(encoder, self._config.recipe.text, world)
+        audit = self._audit(encoder, text)
+        self._progress.say(audit.report["reason"])
+        if audit.report["passed"]:
+            return TextDone(encoder, text, audit)
+        plain = replace(self._config.recipe.text, item_map=ItemMapConfig(epochs=0))
+        base = self._base_encoder(audit.report["reason"], world)
+        return TextDone(base, self._text(base, plain, world), audit)
+
+    def _encoder(self, world: Mapping[str, object], open_curves: OpenCurves) -> Done:
         """Tuned anew, tuned further, or the live one again, which counts as skipped."""
         config = self._config.recipe.encoder
         identity = digest_of(asdict(config))
@@ -73,7 +90,7 @@ class TextSteps:
         done = self._workshop.step("encoder", inputs, work)
         return replace(done, ran=False) if decision.action == "keep" else done
 
-    def base_encoder(self, world: Mapping[str, object], why: str) -> Done:
+    def _base_encoder(self, why: str, world: Mapping[str, object]) -> Done:
         """The base as it came, where the tuned one must not be shipped."""
         config = replace(self._config.recipe.encoder, strategy="frozen")
         decision = Decision("refresh", why)
@@ -88,14 +105,14 @@ class TextSteps:
         inputs = {"config": asdict(config), "until": self._until_us, "versions": world["versions"]}
         return self._workshop.step("base", inputs, work)
 
-    def text(self, encoder: Done, world: Mapping[str, object]) -> Done:
+    def _text(self, encoder: Done, config: TextConfig, world: Mapping[str, object]) -> Done:
         """Known by the encoder's weights, not by how the night came by them."""
 
         def work(folder: Path) -> dict[str, object]:
             report = fit_text_space(
                 self._data.items,
                 self._data.log.before(self._until_us),
-                self._config.recipe.text,
+                config,
                 encoder.folder / "encoder",
                 folder,
                 self._progress,
@@ -107,9 +124,47 @@ class TextSteps:
             **world,
             "encoder": card_of(encoder).digest,
             "until": self._until_us,
-            "config": asdict(self._config.recipe.text),
+            "config": asdict(config),
         }
         return self._workshop.step("text", inputs, work)
+
+    def _audit(self, encoder: Done, text: Done) -> Done:
+        """Beside the frozen base, unless that is what is audited."""
+        learned = state_of(encoder).shipped != "base" or text.report["item_map"]["shipped"]
+
+        def work(folder: Path) -> dict[str, object]:
+            link_tree(encoder.folder, folder / "audited")
+            link_tree(text.folder, folder / "audited")
+            try:
+                audit = audit_folder(
+                    "tonight's text",
+                    folder / "audited",
+                    self._data.items,
+                    self._data.log,
+                    self._config.recipe.encoder,
+                    self._progress,
+                    frozen=self._frozen() if learned else None,
+                    since_us=self._until_us,
+                )
+            except DataError as error:
+                return {"passed": True, "reason": f"text audit left out: {error}", "audit": None}
+            finally:
+                shutil.rmtree(folder / "audited")
+            verdict = judge_text(audit, self._config.text_gate)
+            return {**asdict(verdict), "audit": asdict(audit)}
+
+        inputs = {
+            "text": text.digest,
+            "base": asdict(self._config.recipe.encoder),
+            "gate": asdict(self._config.text_gate),
+        }
+        return self._workshop.step("audit", inputs, work)
+
+    def _frozen(self) -> Path:
+        """Where the base's vectors are kept from night to night."""
+        config = self._config.recipe.encoder
+        reads = (config.base, config.max_tokens, config.passage_prefix)
+        return self._workshop.kept(f"frozen-{digest_of(reads)[:16]}")
 
     def _inputs(self, decision: Decision, world: Mapping[str, object]) -> dict[str, object]:
         """A kept encoder depends on nothing but itself; a continued one also on the live one."""
@@ -140,20 +195,37 @@ class TextSteps:
         )
 
 
-def text_facts(encoder: Done, text: Done) -> dict[str, JsonValue]:
+@dataclass(frozen=True, slots=True)
+class TextDone:
+    """The steps whose results a release is made of, and the audit of what was learned."""
+
+    encoder: Done
+    text: Done
+    audit: Done
+
+
+def text_facts(done: TextDone) -> dict[str, JsonValue]:
     """What a release's manifest says of its texts."""
+    encoder, text = done.encoder, done.text
     folder = encoder.folder / "encoder"
-    card, state = EncoderCard.load(folder), EncoderState.load(folder)
+    card, state = EncoderCard.load(folder), state_of(encoder)
     facts = {
         "base": card.base,
         "encoder": card.digest,
-        "shipped": state.shipped if state else None,
-        "learned_until_us": state.learned_until_us if state else None,
+        "shipped": state.shipped,
+        "learned_until_us": state.learned_until_us,
         "decision": encoder.report["decision"],
         "item_map": text.report["item_map"],
         "indexes": text.report["indexes"],
+        "audit": done.audit.report["reason"],
     }
     return TypeAdapter(dict[str, JsonValue]).validate_json(orjson.dumps(facts))
+
+
+def state_of(encoder: Done) -> EncoderState:
+    state = EncoderState.load(encoder.folder / "encoder")
+    assert state is not None  # every encoder step leaves one
+    return state
 
 
 def card_of(encoder: Done) -> EncoderCard:

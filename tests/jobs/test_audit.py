@@ -70,5 +70,6 @@ def test_nobody_to_ask_is_an_error(tiny_world: TinyWorld, tiny_release: tuple[Pa
             log.before(NOW_US),
             tiny_world.config.recipe.encoder,
             Silent(),
+            frozen=None,
             since_us=NOW_US,
         )

@@ -42,7 +42,7 @@ class Deadly(Silent):
 
 world_in(Path(sys.argv[1]), Path(sys.argv[2])).night(progress=Deadly())
 """
-STEPS = ("encoder", "text", "past", "ranker", "recent", "serving")
+STEPS = ("encoder", "text", "audit", "past", "ranker", "recent", "serving")
 T = TypeVar("T")
 
 
