@@ -13,6 +13,7 @@ from features.store import Store
 from jobs.console import Terminal
 from jobs.encoder_training import CACHE, ENCODER, prepare_frozen
 from jobs.evaluate import all_events
+from jobs.steps import digest_of
 from recsys.evaluation.next_item import NextItems
 from recsys.evaluation.text_audit import AuditedText, TextAudit, audit_text
 from recsys.evaluation.text_quality import LOWER_IS_BETTER, QualityConfig
@@ -41,21 +42,23 @@ def audit_folder(
     progress: Progress,
     *,
     since_us: int | None = None,
+    work: Path | None = None,
     quality: QualityConfig | None = None,
 ) -> TextAudit:
     """`folder` is a release, or what a night's text steps wrote: it holds encoder/ and text/.
 
     `items` are its catalogue in row order, `log` events in these rows. Only shoppers who met
     something new at `since_us` or later are asked; name the end of the encoder's training there,
-    or its own questions make it look better than it is.
+    or its own questions make it look better than it is. `work` keeps the frozen base and its
+    vectors from night to night.
     """
     asked = NextItems.last(DistinctSequences.of(log.positive()), since_us)
     if len(asked) == 0:
         raise DataError("the text audit found no shopper with two items: import more events")
     past = log.positive() if since_us is None else log.before(since_us).positive()
     subject = AuditedText.of(name, TextSpace.load(folder, threads=1))
-    with tempfile.TemporaryDirectory(prefix="audit-") as work:
-        baseline = frozen_text(items, past, encoder, Path(work), progress)
+    with tempfile.TemporaryDirectory(prefix="audit-") as passing:
+        baseline = frozen_text(items, past, encoder, work or Path(passing), progress)
         return audit_text(
             subject, items, asked, quality or QualityConfig(), progress, baseline=baseline
         )
@@ -67,6 +70,8 @@ def audit_release(
     store: Store,
     encoder: EncoderConfig,
     progress: Progress,
+    *,
+    work: Path | None = None,
 ) -> TextAudit:
     """With what shoppers did since the release was made, where that is enough to judge by."""
     items = pl.read_parquet(folder / "items.parquet")
@@ -75,7 +80,7 @@ def audit_release(
     newer = DistinctSequences.of(log.positive()).users_since(manifest.data_end_us)
     since_us = manifest.data_end_us if len(newer) >= MIN_NEW_SHOPPERS else None
     return audit_folder(
-        manifest.release_id, folder, items, log, encoder, progress, since_us=since_us
+        manifest.release_id, folder, items, log, encoder, progress, since_us=since_us, work=work
     )
 
 
@@ -87,7 +92,9 @@ def frozen_text(
     progress: Progress,
 ) -> AuditedText:
     """The base without tuning, whitened on the items of `past`; `folder` keeps its vectors."""
-    frozen = prepare_frozen(items, past, config, folder, progress)
+    read = (config.base, config.max_tokens, config.query_prefix, config.passage_prefix)
+    kept = folder / f"frozen-{digest_of(read)[:16]}"
+    frozen = prepare_frozen(items, past, config, kept, progress)
     raw = encode_catalogue(frozen / ENCODER, item_texts(items), progress, cache=frozen / CACHE)
     visible = np.unique(past.item_rows)
     maps = TextMaps(Whitening.fit(raw[visible] if len(visible) else raw), None)
