@@ -5,6 +5,7 @@ import sys
 import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -133,9 +134,14 @@ def audit(
     chosen = release or shelf.current()
     if chosen is None:
         raise ReleaseError(f"no release in {shelf.root}: run `python -m jobs night` first")
-    with Store.open(settings.database_url) as store:
+    with Store.open(settings.database_url) as store, TemporaryDirectory(prefix="audit-") as work:
         found = audit_release(
-            shelf.path(chosen), shelf.manifest(chosen), store, config.recipe.encoder, terminal
+            shelf.path(chosen),
+            shelf.manifest(chosen),
+            store,
+            config.recipe.encoder,
+            terminal,
+            work=Path(work),
         )
     show_audit(terminal, found)
     if json_out is not None:

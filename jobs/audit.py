@@ -1,6 +1,5 @@
 """The text audit: is the encoder robust and fair, measured beside the frozen one."""
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +67,8 @@ def audit_release(
     store: Store,
     encoder: EncoderConfig,
     progress: Progress,
+    *,
+    work: Path,
 ) -> TextAudit:
     """With what shoppers did since its texts were learned from, where that is enough."""
     items = pl.read_parquet(folder / "items.parquet")
@@ -77,17 +78,9 @@ def audit_release(
     end_us = learned_until if isinstance(learned_until, int) else manifest.data_end_us
     newer = DistinctSequences.of(log.positive()).users_since(end_us)
     since_us = end_us if len(newer) >= MIN_NEW_SHOPPERS else None
-    with tempfile.TemporaryDirectory(prefix="audit-") as work:
-        return audit_folder(
-            manifest.release_id,
-            folder,
-            items,
-            log,
-            encoder,
-            progress,
-            frozen=Path(work),
-            since_us=since_us,
-        )
+    return audit_folder(
+        manifest.release_id, folder, items, log, encoder, progress, frozen=work, since_us=since_us
+    )
 
 
 def frozen_text(

@@ -11,7 +11,6 @@ import numpy as np
 import orjson
 import polars as pl
 
-from features.arrays import Int32Array
 from features.errors import RecsysError
 from features.interactions import Interactions
 from jobs.console import Terminal
@@ -21,8 +20,8 @@ from recsys.retrieval.text_space import TextMaps
 from recsys.retrieval.whitening import Whitening
 from recsys.training.encoder.config import EncoderConfig
 from recsys.training.encoder.embedding import encode_catalogue
-from recsys.training.encoder.fit import fit_encoder
 from recsys.training.encoder.item_map import ItemMapConfig, fit_item_map
+from recsys.training.text import fit_text_encoder
 
 RAW, CACHE, FACTS, ENCODER = "raw.npy", "vectors.safetensors", "facts.json", "encoder"
 
@@ -83,14 +82,7 @@ def train(task: TrainingTask, progress: Progress) -> TrainingFacts:
     cache.write_bytes((task.frozen / CACHE).read_bytes())  # enough where the base is kept
     shipped, reason, tuning = False, "nothing to tune", 0.0
     if not task.encoder.tunes_nothing:
-        report = fit_encoder(
-            texts,
-            task.past,
-            task.encoder,
-            task.folder / ENCODER,
-            progress,
-            categories=categories(task.items),
-        )
+        report = fit_text_encoder(task.items, task.past, task.encoder, task.folder, progress)
         shipped, reason, tuning = report.tuned, report.reason, report.cpu_seconds
     raw = encode_catalogue(encoder_folder(task), texts, progress, cache=cache)
     whitening = Whitening.fit(raw[np.unique(task.past.item_rows)])
@@ -121,21 +113,13 @@ def prepare_frozen(
 ) -> Path:
     """The base as it is with the catalogue's vectors, made once for every task."""
     if not (folder / CACHE).exists():
-        texts = item_texts(items)
-        frozen = replace(config, strategy="frozen")
-        fit_encoder(texts, past, frozen, folder / ENCODER, progress)
-        encode_catalogue(folder / ENCODER, texts, progress, cache=folder / CACHE)
+        fit_text_encoder(items, past, replace(config, strategy="frozen"), folder, progress)
+        encode_catalogue(folder / ENCODER, item_texts(items), progress, cache=folder / CACHE)
     return folder
 
 
 def read_facts(folder: Path) -> TrainingFacts:
     return TrainingFacts(**orjson.loads((folder / FACTS).read_bytes()))
-
-
-def categories(items: pl.DataFrame) -> Int32Array:
-    """(n_items,) the first tag as a number, -1 for items without tags."""
-    numbers = items["tags"].list.first().rank("dense").cast(pl.Int32) - 1
-    return numbers.fill_null(-1).to_numpy().astype(np.int32)
 
 
 def peak_memory_mb() -> float:

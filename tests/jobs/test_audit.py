@@ -5,7 +5,9 @@ import pytest
 from rich.console import Console
 
 from features.errors import DataError
-from jobs.audit import FROZEN_NAME, audit_folder, audit_release, show_audit
+from features.events import DEFAULT_EVENT_TYPES
+from features.interactions import Interactions
+from jobs.audit import FROZEN_NAME, audit_folder, audit_release, frozen_text, show_audit
 from jobs.console import Terminal
 from jobs.evaluate import stored_data
 from jobs.gate import TextGateConfig, judge_text
@@ -13,11 +15,16 @@ from recsys.evaluation.text_audit import TextAudit
 from recsys.progress import Silent
 from recsys.releases import Releases
 from tests.jobs.test_gate import audit
-from tests.tiny import NOW_US, TinyWorld, tiny_items
+from tests.tiny import NOW_US, TinyWorld, tiny_events, tiny_items
 
 
 @pytest.fixture(scope="module")
-def report(tiny_world: TinyWorld, tiny_release: tuple[Path, str]) -> TextAudit:
+def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("audit")
+
+
+@pytest.fixture(scope="module")
+def report(tiny_world: TinyWorld, tiny_release: tuple[Path, str], work: Path) -> TextAudit:
     root, release_id = tiny_release
     with tiny_world.open_store() as store:
         return audit_release(
@@ -26,6 +33,7 @@ def report(tiny_world: TinyWorld, tiny_release: tuple[Path, str]) -> TextAudit:
             store,
             tiny_world.config.recipe.encoder,
             Silent(),
+            work=work,
         )
 
 
@@ -42,6 +50,18 @@ def test_a_release_is_audited_beside_the_frozen_base(
 def test_an_encoder_that_was_not_tuned_passes_beside_itself(report: TextAudit) -> None:
     assert abs(report.differences["search"].mean) < 0.05
     assert judge_text(report, TextGateConfig()).passed
+
+
+def test_a_second_audit_finds_the_frozen_base_at_hand(
+    report: TextAudit, tiny_world: TinyWorld, work: Path
+) -> None:
+    files = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
+    log = Interactions.build(tiny_events(), tiny_items()["item_id"].to_list(), DEFAULT_EVENT_TYPES)
+    baseline = frozen_text(tiny_items(), log, tiny_world.config.recipe.encoder, work, Silent())
+    again = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
+
+    assert again == files
+    assert baseline.taste.shape == (60, 32)
 
 
 def shown(report: TextAudit) -> str:

@@ -19,7 +19,6 @@ from jobs.encoder_training import (
     RAW,
     TrainingFacts,
     TrainingTask,
-    categories,
     encoder_folder,
     train_apart,
 )
@@ -271,8 +270,3 @@ def test_a_training_apart_whitens_what_it_tuned_by_what_was_visible_only(
     assert np.allclose(served, raw[:3], atol=1e-3)
     assert facts.tuning_cpu_s > 0
     assert 50 < facts.peak_mb < 2_000
-
-
-def test_categories_are_numbers_of_first_tags() -> None:
-    items = pl.DataFrame({"tags": [["b", "a"], [], ["a"], ["b"]]})
-    assert categories(items).tolist() == [1, -1, 0, 1]

@@ -11,6 +11,7 @@ from recsys.progress import Silent
 from recsys.retrieval.whitening import Whitening
 from recsys.training.encoder.item_map import ItemMapConfig, ItemMapReport, fit_item_map
 from recsys.training.encoder.item_map_batches import MapBatch, MapQuestions
+from recsys.training.encoder.item_map_learner import MapLearner
 from recsys.training.encoder.sequences import DistinctSequences
 from tests.recsys.encoder_sequences import sequences
 
@@ -197,6 +198,30 @@ def test_a_batch_written_out() -> None:
     assert batch.question_weights[[by_answer[2], by_answer[7], by_answer[9]]] == pytest.approx(
         [0.5, 1.5, 1.0]
     )
+
+
+def products(share: float) -> Float32Array:
+    """Of all items, before they become unit rows, after one step."""
+    raw = vectors()
+    learner = MapLearner(
+        raw,
+        Whitening.fit(raw),
+        n_steps=10,
+        learning_rate=0.3,
+        decay_to_start=0.0,
+        learned_share=share,
+        temperature=0.1,
+    )
+    learner.step(one_batch(loyal_shoppers(50), negatives=50))
+    found = learner.map()
+    rows = (raw - found.mean) @ found.projection
+    return np.asarray(rows @ rows.T, np.float32)
+
+
+def test_a_map_blends_what_it_learned_with_the_whitening() -> None:
+    whitened, learned = products(0.0), products(1.0)
+    assert np.abs(whitened - learned).max() > 0.1
+    assert products(0.25) == pytest.approx(0.75 * whitened + 0.25 * learned, abs=1e-4)
 
 
 histories = st.lists(st.lists(st.integers(0, 40), unique=True, max_size=30), min_size=1, max_size=9)

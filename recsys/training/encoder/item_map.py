@@ -33,6 +33,7 @@ BOUNDS = {  # both ends are allowed
     "negatives": (1, 10**6),
     "learning_rate": (1e-9, 1.0),
     "decay_to_start": (0.0, 1_000.0),
+    "learned_share": (0.0, 1.0),
     "temperature": (MIN_TEMPERATURE, 10.0),
     "evaluate_every": (1, 10**9),
     "patience": (1, 10**9),
@@ -44,14 +45,24 @@ BOUNDS = {  # both ends are allowed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemMapConfig:
-    """How the map is learned; part of the release's manifest."""
+    """How the map is learned; part of the release's manifest.
 
-    epochs: float = 2.0
-    max_steps: int = 2_000
+    Chosen on Amazon Beauty's validation items with the frozen MiniLM, a tenth of the items kept
+    from training; recall@10 over all items / of the kept ones among themselves. Whitening .0733 /
+    .2038. Learned alone, 2 epochs: .0846 / .2112; with 2,048 negatives .0850 / .2121, and then at
+    rate 1e-3 .0831 / .2131, a tenth of the inputs dropped .0842 / .2098. Blended: share .5 .0792
+    / .2135, .75 .0815 / .2140. On test items: whitening .0747 / .1975, learned alone .0781 /
+    .1962, share .75 .0775 / .2021. What is learned beyond that is which items are popular, and
+    test items are less so. 4 epochs find 2 % more validation items and no more test items.
+    """
+
+    epochs: float = 2.0  # 15 CPU-seconds on Beauty
+    max_steps: int = 2_000  # five times as many as Beauty's 100,000 questions take
     questions: int = 512  # next items asked for in a step
-    negatives: int = 2_048  # items drawn in a step, to be wrong
+    negatives: int = 1_024  # items drawn in a step, to be wrong
     learning_rate: float = 2e-3
-    decay_to_start: float = 0.1  # AdamW's weight decay, but towards the whitening
+    decay_to_start: float = 0.1  # AdamW's weight decay, but towards the whitening; 10 lost half
+    learned_share: float = 0.75  # of the products; the rest are those of the whitening
     temperature: float = 0.1  # learned from there
     evaluate_every: int = 100  # steps between looks at the held-out shoppers
     patience: int = 3  # looks without a better recall before learning stops
@@ -225,6 +236,7 @@ def _learn(
         n_steps=n_steps,
         learning_rate=config.learning_rate,
         decay_to_start=config.decay_to_start,
+        learned_share=config.learned_share,
         temperature=config.temperature,
     )
     looks = [_Look(0, math.nan, whitening, judge.recall(whitening))]
