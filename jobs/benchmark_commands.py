@@ -2,7 +2,7 @@
 
 from dataclasses import astuple, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
 
 import typer
 
@@ -39,9 +39,7 @@ def benchmark_encoder(
         read_sequences(sequences),
         dataset=items.resolve().parent.name,
         configs=(recipe.encoder, recipe.text.item_map),
-        plan=EncoderPlan(
-            strategies=_strategies(strategies), folds=folds, seeds=_numbers(seeds, "--seeds")
-        ),
+        plan=EncoderPlan.parse(strategies, folds, seeds),
         out=json_out,
         progress=terminal,
     )
@@ -58,6 +56,7 @@ def benchmark_index(
     import numpy as np
 
     from jobs.index_benchmark import index_speed
+    from recsys.retrieval.shortlist import IndexKind
     from recsys.retrieval.text_space import load_taste_vectors
     from recsys.training.index import IndexConfig
 
@@ -65,7 +64,7 @@ def benchmark_index(
     rows = index_speed(
         np.ascontiguousarray(load_taste_vectors(folder / "text")),
         _numbers(sizes, "--sizes"),
-        kinds=_kinds(kinds),
+        kinds=cast("Sequence[IndexKind]", _among(kinds, get_args(IndexKind), "--kinds")),
         shares=[float(share) for share in allowed.split(",")],
         config=IndexConfig(),
         progress=terminal,
@@ -112,14 +111,6 @@ def _numbers(text: str, option: str) -> list[int]:
         raise ConfigError(
             f"{option}: found {text!r}, expected whole numbers with commas between"
         ) from error
-
-
-def _strategies(text: str) -> "Sequence[Any]":
-    return _among(text, ("top_layers", "lora", "full"), "--strategies")
-
-
-def _kinds(text: str) -> "Sequence[Any]":
-    return _among(text, ("flat", "fp16", "pq4", "hnsw"), "--kinds")
 
 
 def _among(text: str, known: tuple[str, ...], option: str) -> list[str]:
