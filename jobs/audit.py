@@ -91,12 +91,12 @@ def frozen_text(
     progress: Progress,
 ) -> AuditedText:
     """The base without tuning, whitened on the items of `past`; `folder` keeps its vectors."""
-    frozen = prepare_frozen(items, past, config, folder, progress)
-    raw = encode_catalogue(frozen / ENCODER, item_texts(items), progress, cache=frozen / CACHE)
+    prepare_frozen(items, past, config, folder, progress)
+    raw = encode_catalogue(folder / ENCODER, item_texts(items), progress, cache=folder / CACHE)
     visible = np.unique(past.item_rows)
     maps = TextMaps(Whitening.fit(raw[visible] if len(visible) else raw), None)
     index = VectorIndex(maps.words(raw))
-    space = TextSpace(OnnxEncoder.load(frozen / ENCODER), maps, index, index)
+    space = TextSpace(OnnxEncoder.load(folder / ENCODER), maps, index, index)
     return AuditedText.of(FROZEN_NAME, space)
 
 

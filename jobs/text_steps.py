@@ -11,6 +11,7 @@ from pydantic import JsonValue, TypeAdapter
 
 from features.errors import DataError
 from jobs.audit import audit_folder
+from jobs.encoder_training import CACHE
 from jobs.gate import judge_text
 from jobs.night_config import NightConfig
 from jobs.plan import Plan
@@ -107,6 +108,11 @@ class TextSteps:
 
     def _text(self, encoder: Done, config: TextConfig, world: Mapping[str, object]) -> Done:
         """Known by the encoder's weights, not by how the night came by them."""
+        cache = (
+            self._frozen() / CACHE
+            if state_of(encoder).shipped == "base"
+            else self._workshop.root / "text_vectors.safetensors"
+        )
 
         def work(folder: Path) -> dict[str, object]:
             report = fit_text_space(
@@ -116,7 +122,7 @@ class TextSteps:
                 encoder.folder / "encoder",
                 folder,
                 self._progress,
-                cache=self._workshop.root / "text_vectors.safetensors",
+                cache=cache,
             )
             return asdict(report)
 
@@ -185,13 +191,16 @@ class TextSteps:
         return Continued(self._live / TORCH_FOLDER, self._state.learned_until_us)
 
     def _new_state(self, decision: Decision, config: str, shipped: str) -> EncoderState:
-        continues = decision.action == "continue" and self._state is not None
-        begun = self._state.refreshed_us if continues and self._state else self._until_us
+        """An encoder that was continued in vain still has to learn what it was shown."""
+        live = self._state if decision.action == "continue" else None
         return EncoderState(
             config=config,
             shipped=shipped,
-            refreshed_us=begun,
-            learned_until_us=self._until_us,
+            refreshed_us=live.refreshed_us if live else self._until_us,
+            learned_until_us=(
+                live.learned_until_us if live and shipped == "kept" else self._until_us
+            ),
+            tried_until_us=self._until_us,
         )
 
 

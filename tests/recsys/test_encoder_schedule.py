@@ -16,7 +16,13 @@ from recsys.training.encoder.schedule import (
 
 SCHEDULE = EncoderSchedule(refresh_days=30, min_new_shoppers=5, max_new_items=0.5)
 LEARNED = 100 * US_PER_DAY
-STATE = EncoderState(config="c", shipped="tuned", refreshed_us=LEARNED, learned_until_us=LEARNED)
+STATE = EncoderState(
+    config="c",
+    shipped="tuned",
+    refreshed_us=LEARNED,
+    learned_until_us=LEARNED,
+    tried_until_us=LEARNED,
+)
 
 
 def log_of(new_shoppers: int, *, first_new_item: int = 0) -> Interactions:
@@ -73,6 +79,12 @@ def test_nothing_new_keeps_even_an_old_encoder() -> None:
 
 def test_enough_new_shoppers_continue_the_live_encoder() -> None:
     assert decision(STATE, log_of(5)).action == "continue"
+
+
+def test_what_was_tried_in_vain_is_tried_again_with_more_shoppers() -> None:
+    tried = replace(STATE, tried_until_us=LEARNED + US_PER_DAY)
+    assert decision(tried, log_of(5), days_later=2).action == "keep"
+    assert decision(replace(tried, tried_until_us=LEARNED), log_of(5)).action == "continue"
 
 
 def test_a_month_later_it_begins_again() -> None:

@@ -41,6 +41,7 @@ class EncoderState:
     shipped: str  # base, tuned, kept or continued
     refreshed_us: int  # end of the events when it last began at its base
     learned_until_us: int
+    tried_until_us: int  # later where what was learned last did not ship
 
     def save(self, folder: Path) -> None:
         (folder / STATE_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", "utf-8")
@@ -82,9 +83,10 @@ def decide(
         return Decision("refresh", "the live encoder has learned from the ranker's label window")
     age_days = (until_us - state.refreshed_us) / US_PER_DAY
     new = log.time_us >= state.learned_until_us
-    shoppers = np.count_nonzero(np.bincount(log.user_rows[new]) >= 2) if new.any() else 0
+    untried = log.time_us >= state.tried_until_us
+    shoppers = np.count_nonzero(np.bincount(log.user_rows[untried]) >= 2) if untried.any() else 0
     if shoppers < schedule.min_new_shoppers:
-        found = f"{shoppers} shoppers acted twice since it last learned"
+        found = f"{shoppers} shoppers acted twice since it was last taught"
         return Decision("keep", f"{found}, {schedule.min_new_shoppers} are needed")
     if age_days >= schedule.refresh_days:
         return Decision("refresh", f"begun {age_days:.0f} days ago, {schedule.refresh_days} is due")
