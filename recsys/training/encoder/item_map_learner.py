@@ -2,11 +2,10 @@
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from features.arrays import Float32Array, Float64Array, Int64Array
+from features.arrays import Float32Array, Int64Array
 from recsys.retrieval.whitening import Whitening
 from recsys.training.encoder.base import compute_device
 from recsys.training.encoder.item_map_batches import MapBatch
@@ -27,18 +26,13 @@ class MapLearner:
         n_steps: int,
         learning_rate: float,
         decay_to_start: float,
-        learned_share: float,
         temperature: float,
     ) -> None:
         self._device = compute_device()
         self._raw = raw
         self._mean = whitening.mean
         self._decay = decay_to_start
-        self._learned_share = learned_share
-        sample = (raw[:: max(1, len(raw) // 4_096)] - whitening.mean) @ whitening.projection
-        size = _mean_norm(sample)  # 1 makes rates comparable
-        self._sample = sample / size
-        self._start = torch.from_numpy(whitening.projection / size).to(self._device)
+        self._start = torch.from_numpy(whitening.projection).to(self._device)
         self._identity = torch.eye(self._start.shape[1], device=self._device)
         self._matrix = nn.Parameter(self._identity.clone())
         self._log_temperature = nn.Parameter(
@@ -59,20 +53,10 @@ class MapLearner:
     def temperature(self) -> float:
         return math.exp(self._log_temperature.item())
 
+    @torch.no_grad()
     def map(self) -> Whitening:
-        """Its products are those of the whitened and of the learned vectors, blended.
-
-        (1 - share) W Wᵀ + share M Mᵀ, with M = W A of the same size as W, is again a product of
-        one map with itself, no wider than W: W times the Cholesky factor of the middle.
-        """
-        learned = self._matrix.detach().cpu().numpy().astype(np.float64)
-        if not np.isfinite(learned).all():
-            return Whitening(self._mean, np.full_like(self._start.cpu().numpy(), np.nan))
-        learned /= _mean_norm(self._sample @ learned)
-        share, identity = self._learned_share, np.eye(len(learned))
-        middle = (1 - share) * identity + share * learned @ learned.T
-        factor = np.linalg.cholesky(middle + 1e-6 * identity)  # the share may be 1
-        return Whitening(self._mean, (self._start.cpu().numpy() @ factor).astype(np.float32))
+        """What was learned so far; NaN or inf where the learning rate was far too high."""
+        return Whitening(self._mean, (self._start @ self._matrix).cpu().numpy())
 
     def step(self, batch: MapBatch) -> float:
         """One step against softmax cross-entropy; returns it."""
@@ -102,8 +86,3 @@ class MapLearner:
         rate = self._schedule.get_last_lr()[0]
         self._matrix.lerp_(self._identity, min(1.0, rate * self._decay))
         self._log_temperature.clamp_(min=math.log(MIN_TEMPERATURE))
-
-
-def _mean_norm(rows: Float32Array | Float64Array) -> float:
-    """1 where all rows are zero."""
-    return float(np.linalg.norm(rows, axis=1).mean()) if np.any(rows) else 1.0
