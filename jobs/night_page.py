@@ -45,10 +45,11 @@ class NightPage:
     published: bool
     reason: str  # the gate's
     trial: Report | None = None  # TrialResult
-    encoder: Report | None = None  # EncoderReport
+    decision: Report | None = None  # what the schedule wanted of the encoder, and why
+    encoder: Report | None = None  # EncoderReport; None where the live one was kept
     item_map: Report | None = None
     indexes: Mapping[str, Report] = field(default_factory=dict)  # by what is searched
-    audit: Report | None = None
+    audits: Sequence[Report] = ()  # one after the other, until one passed
     steps: Sequence[StepTaken] = ()
     titles: Sequence[str] = ()
 
@@ -96,14 +97,14 @@ def _sections(page: NightPage) -> Iterator[Section]:
 
     if page.trial is not None:
         yield trial_section(page.trial)
-    if page.encoder is not None:
-        yield encoder_section(page.encoder, title)
+    if page.encoder is not None or page.decision is not None:
+        yield encoder_section(page.decision, page.encoder, title)
     if page.item_map is not None:
         yield item_map_section(page.item_map)
     for name, report in page.indexes.items():
         yield index_section(name, report)
-    if page.audit is not None:
-        yield audit_section(page.audit)
+    for number, audit in enumerate(page.audits):
+        yield audit_section(audit, number)
     if page.steps:
         yield steps_section([(step.name, step.ran, step.report) for step in page.steps])
 

@@ -28,7 +28,7 @@ from features.views import views_hash
 from jobs.curves import open_curves
 from jobs.gate import judge_release
 from jobs.night_config import NightConfig
-from jobs.plan import Places, Plan, end_of
+from jobs.plan import Cuts, Places, Plan, end_of
 from jobs.steps import Done, Workshop, digest_of, link_tree
 from jobs.text_steps import TextDone, TextSteps, text_facts
 from recsys.bundle import Bundle
@@ -59,7 +59,8 @@ class NightReport:
     published: bool
     reason: str
     trial: TrialResult | None
-    steps: tuple[Done, ...]
+    texts: TextDone
+    steps: tuple[Done, ...]  # those of the texts too
     titles: tuple[str, ...]  # of the items, in row order: steps report rows
 
     @property
@@ -121,7 +122,7 @@ class Night:
         }
         self._as_of_us = end_of(log, now_us)
         self._live = self._readable_live()
-        self._plan = Plan.of(log, self._as_of_us, self._live.data_end_us if self._live else None)
+        self._plan = Plan.of(log, self._as_of_us, self._cuts())
 
     def run(self, *, force: bool) -> NightReport:
         report = self._run(force=force)
@@ -139,7 +140,8 @@ class Night:
         serving = self._stages("serving", text, self._as_of_us, self._as_of_us + 1, recent)
         report = partial(
             NightReport,
-            steps=(encoder, text, texts.audit, past, ranker, recent, serving),
+            texts=texts,
+            steps=(*texts.steps, past, ranker, recent, serving),
             titles=tuple(self._data.items["title"].fill_null("")),
         )
         release_id = self._release_id((text, serving, ranker))
@@ -163,10 +165,16 @@ class Night:
 
     def _texts(self) -> TextDone:
         live = self._releases.path(self._live.release_id) / "encoder" if self._live else None
-        steps = TextSteps(
-            self._workshop, self._data, self._plan, self._config, live, self._progress
-        )
-        return steps.run(self._world, self._open_curves)
+        return TextSteps(
+            self._workshop,
+            self._data,
+            self._plan,
+            self._config,
+            self._world,
+            live,
+            self._open_curves,
+            self._progress,
+        ).run()
 
     def _open_curves(self) -> AbstractContextManager[Curves]:
         return open_curves(
@@ -245,6 +253,9 @@ class Night:
             self._progress.say(f"the live release cannot be compared with: {error}")
             return None
 
+    def _cuts(self) -> Cuts | None:
+        return Cuts.of(self._live) if self._live else None
+
     def _live_lists(self, window: Window) -> Int32Array | None:
         """The live release's lists, unless it has already learned from the window."""
         if self._live is None or self._live.data_end_us > window.start_us:
@@ -305,7 +316,9 @@ class Night:
                 feature_views_hash=views_hash(),
                 event_types=self._data.event_types,
                 steps={part.name: part.digest for part in parts},
-                text=text_facts(texts),
+                text=text_facts(texts, self._plan.label_us),
+                label_us=self._plan.label_us,
+                evaluation_us=self._plan.evaluation_us,
                 metrics=_flat(trial),
                 configs={"recipe": orjson.loads(orjson.dumps(self._settings()))},
                 policy=self._config.recipe.policy.model_dump(),

@@ -9,7 +9,7 @@ MAX_ROWS = 20  # of a table of brands or categories: the page is read, the repor
 MEASURED = ("figures", "baseline", "differences")  # each by measure
 
 
-def audit_section(report: Report) -> Section:
+def audit_section(report: Report, number: int = 0) -> Section:
     """`figures` and `baseline` hold {mean, low, high, texts}, `differences` {mean, low, high}.
 
     Whatever else the report holds is shown as it is.
@@ -17,11 +17,11 @@ def audit_section(report: Report) -> Section:
     others = {name: value for name, value in report.items() if name not in MEASURED}
     reasons = [sentence(report["reason"])] if report.get("reason") else []
     return Section(
-        anchor="audit",
-        title="The text audit",
+        anchor=f"audit-{number}" if number else "audit",
+        title="The text audit, repeated" if number else "The text audit",
         words=tuple(reasons),
         facts=facts(others, without=("reason",)),
-        pictures=tuple(_changes(report)),
+        pictures=tuple(_changes(report, number)),
         tables=(*_measures(report), *_nested(others)),
     )
 
@@ -43,16 +43,16 @@ def _measures(report: Report) -> Iterator[Table]:
         yield table("How words are found, 95 % intervals", columns, rows)
 
 
-def _changes(report: Report) -> Iterator[Picture]:
+def _changes(report: Report, number: int) -> Iterator[Picture]:
     spans = [
         Span(spoken(name), found["mean"], found["low"], found["high"])
         for name, found in (report.get("differences") or {}).items()
     ]
     if spans:
         yield differences(
-            "audit-changes",
+            f"audit-changes-{number}",
             spans,
-            unit="the shipped encoder minus its baseline",
+            unit="what was audited minus its baseline",
             words="Dot: mean over texts. Line: 95 % interval. More is better, but for attraction.",
         )
 

@@ -73,13 +73,16 @@ def _against(trial: Report) -> Iterator[Picture]:
         )
 
 
-def encoder_section(report: Report, titles: Titles) -> Section:
-    """`report`: an EncoderReport as JSON."""
+def encoder_section(decision: Report | None, report: Report | None, titles: Titles) -> Section:
+    """`report`: an EncoderReport as JSON, None where the live encoder was kept."""
+    why = () if decision is None else (sentence(f"{decision['action']}: {decision['reason']}"),)
+    if report is None:
+        return Section(anchor="encoder", title="The text encoder", words=why)
     return Section(
         anchor="encoder",
         title="The text encoder",
-        words=(sentence(report["reason"]), *_drift(report)),
-        facts=(("shipped", _shipped(report)), *facts(report, without=TOLD)),
+        words=(*why, sentence(report["reason"]), *_drift(report)),
+        facts=(("from tuning", _shipped(report)), *facts(report, without=TOLD)),
         pictures=tuple(_curves(report)),
         tables=tuple(_recalls(report)),
         neighbours=tuple(_examples(report.get("examples") or (), titles)),

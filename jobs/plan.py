@@ -11,6 +11,7 @@ import numpy as np
 from features.errors import ConfigError
 from features.events import US_PER_DAY
 from features.interactions import Interactions
+from recsys.releases import Manifest
 from recsys.settings import Settings
 from recsys.training.recipe import window_with_users
 
@@ -50,6 +51,21 @@ def night_lock(work: Path) -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cuts:
+    """Where the live release's night was cut; older releases do not say all of it."""
+
+    end_us: int
+    label_us: int | None = None
+    evaluation_us: int | None = None
+
+    @classmethod
+    def of(cls, live: Manifest) -> "Cuts":
+        return cls(
+            end_us=live.data_end_us, label_us=live.label_us, evaluation_us=live.evaluation_us
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """The moments a night is cut at: label window [label, evaluation), then [evaluation, as_of)."""
@@ -59,18 +75,25 @@ class Plan:
     as_of_us: int
 
     @classmethod
-    def of(cls, log: Interactions, as_of_us: int, live_end_us: int | None) -> "Plan":
-        """Prefer to evaluate on what came after the live release, if that says enough."""
+    def of(cls, log: Interactions, as_of_us: int, live: Cuts | None) -> "Plan":
+        """Prefer to evaluate on what came after the live release, if that says enough.
+
+        No cut lies before the live release's: its encoder has learned until there, and a night
+        without news must find the cuts of the one before.
+        """
         n_users = len(log.user_ids)
         evaluation = window_with_users(
             log, as_of_us, max(min(EVALUATION_USERS, int(EVALUATION_SHARE * n_users)), 20)
         )
-        if live_end_us is not None and evaluation < live_end_us < as_of_us:
-            newer = log.user_rows[(log.time_us >= live_end_us) & (log.weights > 0)]
-            evaluation = live_end_us if len(np.unique(newer)) >= 20 else evaluation
+        if live is not None and evaluation < live.end_us <= as_of_us:
+            newer = log.user_rows[(log.time_us >= live.end_us) & (log.weights > 0)]
+            enough = len(np.unique(newer)) >= 20
+            evaluation = live.end_us if enough else max(evaluation, live.evaluation_us or 0)
         label = window_with_users(
             log, evaluation, max(min(LABEL_USERS, int(LABEL_SHARE * n_users)), 20)
         )
+        if live is not None and live.label_us is not None and live.label_us < evaluation:
+            label = max(label, live.label_us)
         return cls(label, evaluation, as_of_us)
 
 

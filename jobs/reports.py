@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # a list of releases must not wait for torch
     from jobs.nightly import NightReport
     from recsys.evaluation.trial import TrialResult
 
-OWN_SECTIONS = ("encoder", "base", "text", "audit")  # steps the page tells of elsewhere
+OWN_SECTIONS = ("encoder", "text", "audit")  # steps the page tells of elsewhere
 TRIAL_COLUMNS = ("recall@10", "ndcg@5", "ndcg@10", "hit_rate@10", "coverage@10")
 
 
@@ -36,18 +36,18 @@ def write_night_page(folder: Path, report: "NightReport", now_us: int) -> Path:
     """One page a night, named by the minute it was written."""
     from jobs.night_page import NightPage, StepTaken, write_page
 
-    details: dict[str, Any] = {done.name: done.report for done in report.steps}
-    text = details["text"]
+    texts = report.texts
     page = NightPage(
         now_us=now_us,
         release_id=report.release_id,
         published=report.published,
         reason=report.reason,
         trial=orjson.loads(orjson.dumps(report.trial)) if report.trial else None,
-        encoder=report.steps[0].report["fit"],
-        item_map=text["item_map"],
-        indexes=text["indexes"],
-        audit=details["audit"]["audit"],
+        decision=texts.tonight.report["decision"],
+        encoder=texts.tonight.report["fit"],
+        item_map=texts.text.report["item_map"],
+        indexes=texts.text.report["indexes"],
+        audits=[_audited(done.report) for done in texts.audits],
         steps=[
             # what the encoder and the texts report has sections of its own
             StepTaken(done.name, done.ran, done.report if done.name not in OWN_SECTIONS else {})
@@ -58,6 +58,11 @@ def write_night_page(folder: Path, report: "NightReport", now_us: int) -> Path:
     path = folder / f"{datetime.fromtimestamp(now_us / 1e6, tz=UTC):%Y-%m-%dT%H%M}.html"
     write_page(path, page)
     return path
+
+
+def _audited(report: dict[str, Any]) -> dict[str, Any]:
+    verdict = {name: report[name] for name in ("passed", "reason")}
+    return {**verdict, **(report["audit"] or {})}
 
 
 def show_trials(terminal: Terminal, trials: Sequence["TrialResult"]) -> None:

@@ -48,6 +48,8 @@ class Manifest(BaseModel):
     created_at_us: int
     data_start_us: int  # learned from events in [start, end)
     data_end_us: int
+    label_us: int | None = None  # where the ranker's labels began, and the trial
+    evaluation_us: int | None = None
     catalogue_change: int = 0  # the store's item change number when the catalogue was read
     feature_views_hash: str
     event_types: tuple[EventType, ...]  # their order is the meaning of `history_types`

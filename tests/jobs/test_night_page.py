@@ -82,15 +82,19 @@ FULL = NightPage(
     encoder=ENCODER,
     item_map=orjson.loads(orjson.dumps(ITEM_MAP)),
     indexes={"words": orjson.loads(orjson.dumps(INDEX))},
-    audit={
-        "figures": {"typos": {"mean": 0.683, "low": 0.66, "high": 0.70, "texts": 400}},
-        "baseline": {"typos": {"mean": 0.678, "low": 0.65, "high": 0.70, "texts": 400}},
-        "differences": {"typos": {"mean": 0.005, "low": -0.01, "high": 0.02}},
-        "bias": {
-            "gini": 0.87,
-            "worst": [{"name": HOSTILE, "percentile": {"mean": -0.1, "low": -0.2, "high": 0.0}}],
-        },
-    },
+    audits=[
+        {
+            "figures": {"typos": {"mean": 0.683, "low": 0.66, "high": 0.70, "texts": 400}},
+            "baseline": {"typos": {"mean": 0.678, "low": 0.65, "high": 0.70, "texts": 400}},
+            "differences": {"typos": {"mean": 0.005, "low": -0.01, "high": 0.02}},
+            "bias": {
+                "gini": 0.87,
+                "worst": [
+                    {"name": HOSTILE, "percentile": {"mean": -0.1, "low": -0.2, "high": 0.0}}
+                ],
+            },
+        }
+    ],
     steps=(StepTaken("text", True, {"until_us": NOW_US}), StepTaken("past", False, {})),
     titles=(HOSTILE, "red shirt", "blue shirt", "L" * 500),
 )
@@ -191,7 +195,7 @@ def test_a_hostile_rival_stays_text_in_the_drawing() -> None:
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_a_night_that_tells_one_thing_has_one_section(name: str) -> None:
-    field = "indexes" if name == "index-words" else name.replace("-", "_")
+    field = {"index-words": "indexes", "audit": "audits"}.get(name, name.replace("-", "_"))
     told: dict[str, Any] = {field: getattr(FULL, field)}
     found = Outline(render_page(replace(EMPTY, **told)))
     assert [section for section in SECTIONS if section in found.ids] == [name]
@@ -268,7 +272,7 @@ def test_the_audit_stands_beside_its_baseline_and_names_the_groups(full_page: st
 
 def test_an_audit_of_another_shape_is_shown_as_it_is() -> None:
     audit = {"verdict": "fine", "search": {"mean": 0.8, "low": 0.7}, "shares": {"old": 0.25}}
-    outline = Outline(render_page(replace(EMPTY, audit=audit)))
+    outline = Outline(render_page(replace(EMPTY, audits=[audit])))
     for shown in ("verdict", "fine", "0.8000", "0.2500"):
         assert shown in outline.text
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from features.events import US_PER_DAY, US_PER_SECOND
+from jobs.gate import TextGateConfig
 from jobs.night_config import NightConfig
 from jobs.nightly import NightReport
 from jobs.reports import write_night_page
@@ -99,3 +100,21 @@ def test_every_night_leaves_a_page(
     assert len(set(pages)) == len(nights)
     for (night, _), page in zip(nights, pages, strict=True):
         assert night.reason.split(",")[0] in page.read_text("utf-8")
+
+
+def test_what_the_audit_refuses_is_replaced_and_a_night_without_news_repeats_the_choice(
+    tmp_path: Path, tiny_text_encoder: Path
+) -> None:
+    world = make_world(tmp_path, tiny_text_encoder, tiny_items(), tiny_events())
+    impossible = TextGateConfig(measures=("search",), margin=-1.0)
+    config = replace(taught(world), text_gate=impossible)
+    first = world.night(config=config)
+    manifest = Releases(world.places.releases).manifest(str(first.release_id))
+    assert manifest.text["shipped"] == "base"
+    assert "search differs" in str(manifest.text["refused"])
+    assert not any("taste" in name for name in manifest.files)
+    page = write_night_page(tmp_path, first, NOW_US).read_text("utf-8")
+    assert "search differs" in page
+    again = world.night(config=config)
+    assert not again.published
+    assert set(again.skipped_steps) == {done.name for done in again.steps}

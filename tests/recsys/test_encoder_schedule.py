@@ -94,8 +94,9 @@ def test_a_month_later_it_begins_again() -> None:
 
 def test_where_the_base_is_live_more_shoppers_are_a_reason_to_try_again() -> None:
     base = replace(STATE, shipped="base")
-    assert decision(base, log_of(4)).action == "keep"
-    assert decision(base, log_of(5)).action == "refresh"
+    assert decision(base, log_of(4), days_later=7).action == "keep"
+    assert decision(base, log_of(5), days_later=6).action == "keep"
+    assert decision(base, log_of(5), days_later=7).action == "refresh"
 
 
 def test_a_catalogue_that_has_turned_over_begins_again() -> None:

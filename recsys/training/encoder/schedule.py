@@ -24,9 +24,11 @@ class EncoderSchedule:
     refresh_days: int = 30  # continued tuning drifts from the base; a month bounds how far
     min_new_shoppers: int = 200  # who acted twice since; fewer cannot validate what they teach
     max_new_items: float = 0.5  # share of what was taken lately that the encoder has not met
+    retry_days: int = 7  # a base that validation or the audit preferred is tuned again after these
 
     def __post_init__(self) -> None:
-        if self.refresh_days < 1 or self.min_new_shoppers < 1 or not 0 < self.max_new_items <= 1:
+        least = min(self.refresh_days, self.min_new_shoppers, self.retry_days)
+        if least < 1 or not 0 < self.max_new_items <= 1:
             raise ConfigError(
                 f"EncoderSchedule: found {asdict(self)}, expected at least one day, one shopper"
                 " and a share in (0, 1]. Correct the value."
@@ -42,9 +44,13 @@ class EncoderState:
     refreshed_us: int  # end of the events when it last began at its base
     learned_until_us: int
     tried_until_us: int  # later where what was learned last did not ship
+    refused: str | None = None  # why the audit sent back what was learned last
+    has_map: bool = True  # False: the audit sent the item map back too
 
     def save(self, folder: Path) -> None:
-        (folder / STATE_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n", "utf-8")
+        path = folder / STATE_FILE
+        path.unlink(missing_ok=True)  # it may be a link to another release's
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n", "utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "EncoderState | None":
@@ -91,6 +97,10 @@ def decide(
     if age_days >= schedule.refresh_days:
         return Decision("refresh", f"begun {age_days:.0f} days ago, {schedule.refresh_days} is due")
     if state.shipped == "base":
+        waited = (until_us - state.tried_until_us) / US_PER_DAY
+        if waited < schedule.retry_days:
+            needed = f"tuned in vain {waited:.0f} days ago, {schedule.retry_days} must pass"
+            return Decision("keep", needed)
         return Decision("refresh", "the base encoder was live: tried again with more shoppers")
     unmet = _share_of_unmet_items(log, new)
     if unmet > schedule.max_new_items:
