@@ -11,8 +11,8 @@ import numpy as np
 from scipy import sparse
 
 from features.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
+from features.history import STEP_DECAY
 from recsys.evaluation.metrics import RowSets, full_ranking
-from recsys.training.encoder.batches import DECAY
 from recsys.training.encoder.sequences import DistinctSequences
 
 BLOCK = 1_024  # shoppers at a time: (BLOCK, n_items) scores
@@ -71,9 +71,9 @@ class Ranking:
 
 
 def tastes(vectors: Float32Array, histories: RowSets) -> Float32Array:
-    """(n_users, d) DECAY^age-weighted means of unit rows `vectors` (n_items, d)."""
+    """(n_users, d) STEP_DECAY^age-weighted means of unit rows `vectors` (n_items, d)."""
     ends = np.repeat(histories.indptr[1:], np.diff(histories.indptr))
-    weights = DECAY ** (ends - 1 - np.arange(len(histories.rows), dtype=np.float64))
+    weights = STEP_DECAY ** (ends - 1 - np.arange(len(histories.rows), dtype=np.float64))
     shape = (len(histories), len(vectors))
     mixed = sparse.csr_array((weights, histories.rows, histories.indptr), shape=shape) @ vectors
     return np.asarray(mixed, np.float32)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from features.arrays import Float32Array, Int32Array
-from features.history import STEP_DECAY
+from features.arrays import Float32Array, Int32Array, Int64Array
+from features.history import HISTORY_LENGTH, STEP_DECAY
 from features.interactions import Interactions
 from recsys.progress import Progress
 from recsys.retrieval.encoder import TOKENIZER_FILE, EncoderCard, OnnxEncoder, load_tokenizer
@@ -17,7 +17,6 @@ from recsys.retrieval.text import item_texts
 from recsys.retrieval.text_space import TASTE, WORDS, TextMaps, save_text_vectors
 from recsys.retrieval.whitening import Whitening
 from recsys.training.curves import Curves
-from recsys.training.encoder.batches import HISTORY
 from recsys.training.encoder.config import EncoderConfig, EncoderReport
 from recsys.training.encoder.embedding import encode_catalogue
 from recsys.training.encoder.fit import Continued, fit_encoder
@@ -123,22 +122,28 @@ def _tokenizer_fit(encoder: Path, texts: Sequence[str], progress: Progress) -> T
 
 def _searches(encoder: Path, items: pl.DataFrame) -> Float32Array:
     """(q, d) vectors of what people might type; none for a catalogue too small for an index."""
-    model = OnnxEncoder.load(encoder, threads=2)
     if len(items) < SMALLEST:
-        return np.empty((0, model.dim), np.float32)
-    titles = items["title"].fill_null("").gather_every(max(1, len(items) // MOST_QUERIES))
+        return np.empty((0, EncoderCard.load(encoder).dim), np.float32)
+    titles = items["title"].fill_null("").gather(spread(len(items)))
+    model = OnnxEncoder.load(encoder, threads=2)
     return model.encode_queries([" ".join(title.split()[:QUERY_WORDS]) for title in titles])
 
 
 def _tastes(vectors: Float32Array, taken: Interactions) -> Float32Array:
-    """(q, d) decayed means of what some shoppers took last."""
+    """(q, d) decayed means of what some shoppers took last, as the day makes them."""
     shoppers = np.flatnonzero(np.diff(taken.indptr) > 0)
     tastes = []
-    for shopper in shoppers[:: max(1, len(shoppers) // MOST_QUERIES)]:
-        last = taken.item_rows[taken.indptr[shopper] : taken.indptr[shopper + 1]][-HISTORY:]
+    for shopper in shoppers[spread(len(shoppers))]:
+        last = taken.item_rows[taken.indptr[shopper] : taken.indptr[shopper + 1]]
+        last = last[-HISTORY_LENGTH:]
         weights = STEP_DECAY ** np.arange(len(last))[::-1].astype(np.float32)
         tastes.append(weights @ vectors[last] / weights.sum())
     return np.array(tastes, np.float32).reshape(-1, vectors.shape[1])
+
+
+def spread(n: int) -> Int64Array:
+    """At most MOST_QUERIES of n rows, from the first to the last at equal distances."""
+    return np.linspace(0, n - 1, min(n, MOST_QUERIES), dtype=np.int64)
 
 
 def _indexed(

@@ -13,6 +13,7 @@ from transformers import BertConfig, BertModel
 
 from features.arrays import Float32Array, Int32Array, Int64Array
 from recsys.training.encoder.config import EncoderConfig
+from tests.recsys.encoder_sequences import shopper_ids
 
 COLORS = ("red", "blue", "green", "black", "white", "pink", "gold", "grey", "lime", "navy")
 THINGS = ("shirt", "shoe", "hat", "ring", "sock", "belt", "coat", "vest", "scarf", "glove")
@@ -23,6 +24,10 @@ SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 class Sequences:
     indptr: Int64Array
     item_rows: Int32Array
+
+    @property
+    def user_ids(self) -> list[str]:
+        return shopper_ids(len(self.indptr) - 1)
 
     @property
     def weights(self) -> Float32Array:

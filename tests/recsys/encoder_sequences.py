@@ -11,6 +11,7 @@ from recsys.training.encoder.sequences import DistinctSequences
 
 @dataclass(frozen=True)
 class Events:
+    user_ids: Sequence[str]
     indptr: Int64Array
     item_rows: Int32Array
     weights: Float32Array
@@ -21,6 +22,7 @@ def sequences(
     *users: Sequence[int],
     weights: Sequence[Sequence[float]] | None = None,
     times: Sequence[Sequence[int]] | None = None,
+    ids: Sequence[str] | None = None,
 ) -> DistinctSequences:
     """One list of item rows a shopper; without more, weights are 1 and times the positions."""
     lengths = [len(items) for items in users]
@@ -28,12 +30,17 @@ def sequences(
     times = times or [list(range(n)) for n in lengths]
     return DistinctSequences.of(
         Events(
+            ids or shopper_ids(len(users)),
             np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
             np.array([item for items in users for item in items], np.int32),
             np.array([weight for row in weights for weight in row], np.float32),
             np.array([time for row in times for time in row], np.int64),
         )
     )
+
+
+def shopper_ids(n: int) -> list[str]:
+    return [f"shopper {row}" for row in range(n)]
 
 
 def distinct_texts(n_items: int) -> list[str]:

@@ -14,6 +14,7 @@ from recsys.training.encoder.base import BaseEncoder
 from recsys.training.encoder.config import EncoderConfig, EncoderReport
 from recsys.training.encoder.fit import Continued, tune_encoder
 from tests.recsys.encoder_fixtures import config_for, shop_texts, tiny_encoder
+from tests.recsys.encoder_sequences import shopper_ids
 
 TONIGHT_US = 1_000_000
 Night = tuple[Path, EncoderReport, str]  # the torch folder, what was said, the digest
@@ -24,6 +25,10 @@ class Visits:
     indptr: Int64Array
     item_rows: Int32Array
     time_us: Int64Array
+
+    @property
+    def user_ids(self) -> list[str]:
+        return shopper_ids(len(self.indptr) - 1)
 
     @property
     def weights(self) -> Float32Array:

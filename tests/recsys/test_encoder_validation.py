@@ -1,9 +1,13 @@
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from recsys.training.encoder.batches import WINDOW
 from recsys.training.encoder.validation import Recalls, Validation, held_out_users
-from tests.recsys.encoder_sequences import distinct_texts, sequences
+from tests.recsys.encoder_sequences import sequences, shopper_ids
 
 
 def test_recall_counts_next_items_among_the_nearest_unseen() -> None:
@@ -67,37 +71,49 @@ def test_nobody_held_out_asks_nothing() -> None:
         assert validation.items.tolist() == []
 
 
-def test_the_same_shoppers_are_held_out_when_rows_shift_and_histories_grow() -> None:
+def test_a_shopper_is_held_out_for_good_whatever_becomes_of_rows_and_histories() -> None:
     rng = np.random.default_rng(0)
     users = [rng.permutation(50)[:4].tolist() for _ in range(1_000)]
-    times = [(1_000 * u + np.arange(4)).tolist() for u in range(1_000)]
-    texts = distinct_texts(50)
-    before = held_out_users(sequences(*users, times=times), texts, share=0.1, most=1_000)
-    assert len(before) == pytest.approx(100, abs=30)
+    ids = shopper_ids(1_000)
+    asked, _ = held_out_users(sequences(*users, ids=ids))
+    assert len(asked) == pytest.approx(100, abs=30)
 
-    shifted = [[0, 1], *([row + 1 for row in items] + [0] for items in users)]
-    later = [[5, 6], *([*row, row[-1] + 1] for row in times)]
-    after = held_out_users(sequences(*shifted, times=later), ["new", *texts], share=0.1, most=1_000)
-    assert [user for user in after.tolist() if user] == (before + 1).tolist()
+    left = list(range(0, 1_000, 2))  # half of them go, one comes, items are others
+    later = sequences([0, 1], *([7, *users[u]] for u in left), ids=["new", *(ids[u] for u in left)])
+    again, _ = held_out_users(later)
+    assert {later.user_ids[u] for u in again} - {"new"} == {ids[u] for u in asked if u % 2 == 0}
 
 
-def test_shoppers_who_join_never_pull_a_trained_one_into_validation() -> None:
-    users = [[u % 50, (u + 7) % 50] for u in range(2_000)]
-    times = [[u, u + 1] for u in range(2_000)]
-    texts = distinct_texts(50)
-    few, many = (
-        held_out_users(sequences(*users[:n], times=times[:n]), texts, share=0.2, most=100)
-        for n in (1_000, 2_000)
+@given(share=st.floats(0, 1), most=st.integers(1, 40), n=st.integers(0, 80))
+def test_nobody_in_the_share_is_trained_on_though_only_some_are_asked(
+    share: float, most: int, n: int
+) -> None:
+    everybody = sequences(*([u % 7, 7 + u % 5] for u in range(80)))
+    held_out, _ = held_out_users(everybody, share=share, most=80)
+    asked, trained = held_out_users(
+        sequences(*([u % 7, 7 + u % 5] for u in range(n)), [3]), share=share, most=most
     )
-    assert len(few) == len(many) == 100
-    assert set(many[many < 1_000].tolist()) <= set(few.tolist())
+    share_of_these = set(held_out[held_out < n].tolist())
+    assert len(asked) == min(most, len(share_of_these))
+    assert set(asked.tolist()) <= share_of_these
+    assert set(trained.tolist()) == set(range(n)) - share_of_these  # one item teaches nothing
 
 
-def test_somebody_is_held_out_and_somebody_left_even_where_all_look_alike() -> None:
-    alike = sequences([0], *[[0, 1]] * 4, times=[[0], *[[0, 0]] * 4])
-    for share in (1e-9, 1.0):
-        chosen = held_out_users(alike, ["a", "a"], share=share, most=9)
-        assert 1 <= len(chosen) <= 2
-        assert 0 not in chosen  # one item asks nothing
-    for lonely in (sequences([0]), sequences([0, 1]), sequences()):
-        assert held_out_users(lonely, ["a", "b"], share=1.0, most=9).tolist() == []
+def test_a_gain_is_told_with_the_standard_error_of_its_mean_over_shoppers() -> None:
+    before = Recalls(0.25, 8, found=np.array([1, 0, 1, 0]))
+    after = Recalls(0.625, 8, found=np.array([2, 1, 1, 1]))  # gained 1, 1, 0, 1
+    gain, error = after.gain_over(before)
+    assert gain == 0.375
+    assert error == pytest.approx(4 * 0.5 / math.sqrt(4) / 8)
+
+
+def test_one_shopper_proves_nothing() -> None:
+    found, lost = Recalls(1.0, 1, found=np.array([1])), Recalls(0.0, 1, found=np.array([0]))
+    assert found.gain_over(lost) == (1.0, math.inf)
+
+
+def test_recalls_know_how_much_each_shopper_found() -> None:
+    vectors = np.eye(4, dtype=np.float32)
+    vectors[1] = vectors[0]
+    asked = Validation.of(sequences([0, 1], [0, 3, 2], [1, 0]), np.arange(3))
+    assert asked.recall(vectors, np.arange(4), k=1).found.tolist() == [1, 0, 1]

@@ -6,13 +6,15 @@ from hypothesis import strategies as st
 from recsys.evaluation.metrics import RowSets
 from recsys.evaluation.next_item import NextItems, rank_next_items, target_ranks, tastes
 from recsys.training.encoder.sequences import DistinctSequences
+from tests.recsys.encoder_sequences import shopper_ids
 
 
 def sequences(*lists: list[int]) -> DistinctSequences:
     """Row n of everything happened at time n."""
     rows = np.array([row for one in lists for row in one], np.int32)
     indptr = np.cumsum([0, *map(len, lists)])
-    return DistinctSequences(indptr, rows, np.ones(len(rows), np.float32), np.arange(len(rows)))
+    weights, times = np.ones(len(rows), np.float32), np.arange(len(rows))
+    return DistinctSequences(shopper_ids(len(lists)), indptr, rows, weights, times)
 
 
 def test_the_last_item_is_asked_after_all_the_others() -> None:

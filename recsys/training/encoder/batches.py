@@ -7,11 +7,11 @@ import numpy as np
 
 from features.arrays import BoolArray, Float32Array, Int32Array, Int64Array
 from features.errors import ConfigError
+from features.history import STEP_DECAY
 from recsys.training.encoder.negatives import BatchRules, Negatives
 from recsys.training.encoder.sequences import DistinctSequences
 
-DECAY = 0.7  # weight of an item relative to the next one; best of the user models tried on text
-HISTORY = 10  # items in a user query; 0.7^10 = 0.03 of the latest one's weight
+HISTORY = 10  # items in a user query; STEP_DECAY^10 = 0.03 of the latest one's weight
 WINDOW = 20  # items of one shopper in one batch, so that nobody fills it alone
 
 
@@ -207,7 +207,7 @@ def build_batch(planned: PlannedBatch, data: ContrastiveData) -> ContrastiveBatc
 def decayed_weights(length: int) -> Float32Array:
     """(length - 1, length): row i weighs items 0..i, the question before item i + 1."""
     age = np.arange(length - 1)[:, None] - np.arange(length)[None, :]
-    weights = np.where((age >= 0) & (age < HISTORY), DECAY ** np.maximum(age, 0), 0.0)
+    weights = np.where((age >= 0) & (age < HISTORY), STEP_DECAY ** np.maximum(age, 0), 0.0)
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), dtype=np.float32)
 
 

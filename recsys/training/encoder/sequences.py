@@ -1,5 +1,6 @@
 """What each shopper met, in the order of first contact: what the encoder's training learns from."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,6 +11,9 @@ from features.arrays import Float32Array, Int32Array, Int64Array
 
 class Sequenced(Protocol):
     """User u owns rows `indptr[u]:indptr[u + 1]`, in the order of contact; all of it positive."""
+
+    @property
+    def user_ids(self) -> Sequence[str]: ...
 
     @property
     def indptr(self) -> Int64Array: ...
@@ -28,6 +32,7 @@ class Sequenced(Protocol):
 class DistinctSequences:
     """Each shopper's items in order of first contact: the next item is never in the history."""
 
+    user_ids: Sequence[str]
     indptr: Int64Array  # (n_users + 1,)
     item_rows: Int32Array  # (n,)
     weights: Float32Array  # (n,) of the strongest event of this shopper on this item
@@ -46,6 +51,7 @@ class DistinctSequences:
         order = np.argsort(first)
         first = first[order]
         return cls(
+            sequences.user_ids,
             _indptr(np.bincount(users[first], minlength=n_users)),
             sequences.item_rows[first],
             strongest[order],
@@ -59,6 +65,7 @@ class DistinctSequences:
         kept[users] = True
         of_event = np.repeat(kept, lengths)
         return DistinctSequences(
+            self.user_ids,
             _indptr(np.where(kept, lengths, 0)),
             self.item_rows[of_event],
             self.weights[of_event],

@@ -12,9 +12,6 @@ from recsys.training.encoder.config import EncoderConfig
 from recsys.training.encoder.sequences import DistinctSequences
 from recsys.training.encoder.validation import Recalls, Validation, held_out_users
 
-MAX_VALIDATION_USERS = 1_000  # all their next items: ±0.4 percentage points of recall@10
-VALIDATION_SHARE = 0.1
-
 
 @dataclass(frozen=True, slots=True)
 class TuningPlan:
@@ -37,11 +34,8 @@ class TuningPlan:
     ) -> "TuningPlan":
         """With `since_us` the batches are about what was first met then or later."""
         rng = np.random.default_rng(config.seed)
-        held_out = held_out_users(
-            sequences, texts, share=VALIDATION_SHARE, most=MAX_VALIDATION_USERS
-        )
-        training = np.setdiff1d(sequences.users_with(2), held_out)
-        validation = Validation.of(sequences, held_out, since_us)
+        asked, training = held_out_users(sequences)
+        validation = Validation.of(sequences, asked, since_us)
         data = ContrastiveData.of(texts, sequences.only(training), config.rules, categories)
         batches = plan_batches(
             data,
