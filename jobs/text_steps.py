@@ -42,7 +42,7 @@ class TextDone:
     @property
     def steps(self) -> tuple[Done, ...]:
         instead = (self.encoder,) if self.encoder.folder != self.tonight.folder else ()
-        return (self.tonight, *self.audits, *instead, self.text)
+        return (self.tonight, *instead, self.text, *self.audits)
 
 
 class TextSteps:
