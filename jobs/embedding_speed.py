@@ -11,8 +11,9 @@ from features.arrays import Float32Array, Int64Array
 from features.errors import DataError
 from recsys.retrieval.encoder import BATCH_SIZE, EncoderCard, OnnxEncoder
 from recsys.training.encoder.base import compute_device
-from recsys.training.encoder.embedding import CUDA_BATCH, onnx_vectors, torch_vectors
+from recsys.training.encoder.embedding import onnx_vectors, torch_vectors
 from recsys.training.encoder.export import TORCH_FOLDER
+from recsys.training.encoder.tokens import CUDA_CHUNK
 
 QUERIES = ("red lipstick", "warm light for reading", "shampoo for dry curly hair")
 QUERY_ROUNDS = 100
@@ -73,7 +74,7 @@ def _engines(folder: Path, texts: Sequence[str]) -> dict[str, Callable[[], Vecto
     }
     if (folder / TORCH_FOLDER).is_dir():
         device = compute_device()
-        size = CUDA_BATCH if device.type == "cuda" else BATCH_SIZE
+        size = CUDA_CHUNK if device.type == "cuda" else BATCH_SIZE
         engines[f"torch, {device.type}"] = lambda: torch_vectors(folder, texts, device, size)
     return engines
 

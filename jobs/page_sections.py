@@ -30,8 +30,8 @@ SHIPPED = {
 }
 # What words, figures and tables say already.
 _WHEN = ("before", "after")
-TOLD = {"tuned", "shipped", "reason", "anchor_similarity", "first_loss", "last_loss"}
-TOLD |= {"validation_questions", "frozen_recall", "start_recall", "tuned_recall", "map_recall"}
+TOLD = {"tuned", "shipped", "reason", "first_loss", "last_loss", "validation_questions"}
+TOLD |= {"anchor_similarity", "start_similarity", "start_recall", "tuned_recall", "map_recall"}
 TOLD |= {f"recall_{part}_{when}" for part in PARTS for when in _WHEN}
 
 
@@ -140,9 +140,11 @@ def _drift(report: Report) -> Iterator[str]:
     """Forgetting, in words."""
     if is_known(report.get("anchor_similarity")):
         yield (
-            f"Mean cosine of held-out items' vectors before and after: "
+            f"Mean cosine of held-out items' vectors with those of the base: "
             f"{report['anchor_similarity']:.4f}; 1 is no drift at all."
         )
+    if report.get("shipped") == "continued" and is_known(report.get("start_similarity")):
+        yield f"With those of the live encoder: {report['start_similarity']:.4f}."
 
 
 def _curves(report: Report, prefix: str = "") -> Iterator[Picture]:
@@ -169,17 +171,17 @@ def _curves(report: Report, prefix: str = "") -> Iterator[Picture]:
 
 
 def _reference(report: Report) -> tuple[str, float] | None:
-    live = "live" if report.get("shipped") in ("continued", "kept") else "without"
-    for name, label in (("start_recall", live), ("frozen_recall", "frozen")):
-        if report.get(name) is not None:
-            return label, float(report[name])
-    return None
+    """What tuning began with; a map's report says `shipped` in other words, a bool."""
+    names = {"continued": "live", "kept": "live", "tuned": "frozen", "base": "frozen"}
+    start = report.get("start_recall")
+    if start is None:
+        return None
+    return names.get(str(report.get("shipped")), "without"), float(start)
 
 
 def _recalls(report: Report) -> Iterator[Table]:
     """Before is what the tuning began with."""
-    start = report.get("start_recall")
-    before = {"all": report.get("frozen_recall") if start is None else start}
+    before = {"all": report.get("start_recall")}
     after = {"all": report.get("tuned_recall")}
     for part in ("old", "new"):
         before[part] = report.get(f"recall_{part}_before")

@@ -1,12 +1,16 @@
+import hashlib
+import itertools
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from recsys.progress import Silent
-from recsys.retrieval.encoder import TOKENIZER_FILE, OnnxEncoder
+from recsys.retrieval.encoder import BATCH_SIZE, TOKENIZER_FILE, EncoderCard, OnnxEncoder
 from recsys.training.encoder.base import BaseEncoder
 from recsys.training.encoder.embedding import encode_catalogue
 from recsys.training.encoder.export import TORCH_FOLDER, export_encoder
@@ -31,6 +35,17 @@ class Counting(Silent):
 
     def say(self, text: str) -> None:
         self.words.append(text)
+
+
+class Killed(Silent):
+    """Stops in the middle of the work, as a night that is killed does."""
+
+    def __init__(self, *, after: int) -> None:
+        self._after = after
+
+    def track(self, items: Iterable[T], *, total: int | None, label: str) -> Iterator[T]:
+        yield from itertools.islice(items, self._after)
+        raise InterruptedError
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +121,49 @@ def test_only_what_is_new_reaches_the_encoder(encoder: Path, tmp_path: Path) -> 
     (blind / TOKENIZER_FILE).unlink()
     again = encode_catalogue(blind, shop_texts()[::-1], Silent(), cache=cache)
     np.testing.assert_array_equal(again, known[::-1])
+
+
+def test_what_a_killed_night_had_embedded_is_not_embedded_again(
+    encoder: Path, tmp_path: Path
+) -> None:
+    cache = tmp_path / "vectors.safetensors"
+    known = encode_catalogue(encoder, shop_texts()[:10], Silent(), cache=cache)
+    with pytest.raises(InterruptedError):
+        encode_catalogue(encoder, shop_texts(), Killed(after=2), cache=cache, keep_every=BATCH_SIZE)
+    said = Counting()
+    vectors = encode_catalogue(encoder, shop_texts(), said, cache=cache)
+    assert said.totals == [1]  # of 90 missing texts, 64 were kept
+    np.testing.assert_array_equal(vectors[:10], known)
+    np.testing.assert_allclose(
+        vectors, encode_catalogue(encoder, shop_texts(), Silent()), atol=1e-5
+    )
+
+
+def test_a_cache_keeps_each_text_once_and_forgets_the_others(encoder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "vectors.safetensors"
+    encode_catalogue(encoder, ["red hat", "blue hat", "red hat"], Silent(), cache=cache)
+    assert load_file(cache)["vectors"].shape == (2, 32)
+    encode_catalogue(encoder, ["blue hat"], Silent(), cache=cache)
+    assert load_file(cache)["vectors"].shape == (1, 32)
+    encode_catalogue(encoder, [], Silent(), cache=cache)
+    assert load_file(cache)["vectors"].shape == (0, 32)
+
+
+def test_cached_vectors_are_read_in_little_more_memory_than_they_take(tmp_path: Path) -> None:
+    texts = [f"red hat {number}" for number in range(40_000)]
+    card = EncoderCard(base="wide", digest="d", dim=384, max_tokens=16, pad_id=0)
+    card.save(tmp_path)
+    digests = b"".join(hashlib.sha256(text.encode()).digest()[:16] for text in texts[::-1])
+    stored = np.arange(40_000, dtype=np.float32).repeat(384).reshape(40_000, 384)
+    cache = tmp_path / "vectors.safetensors"
+    packed = np.frombuffer(digests, np.uint8).reshape(-1, 16)
+    save_file({"digests": packed, "vectors": stored}, cache, metadata={"encoder": "d"})
+    tracemalloc.start()
+    vectors = encode_catalogue(tmp_path, texts, Silent(), cache=cache)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    np.testing.assert_array_equal(vectors, stored[::-1])
+    assert peak < 1.5 * vectors.nbytes
 
 
 def test_a_damaged_cache_embeds_everything_again(encoder: Path, tmp_path: Path) -> None:

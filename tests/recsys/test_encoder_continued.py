@@ -84,7 +84,6 @@ def test_the_live_encoder_learns_what_is_new_and_keeps_what_is_old(
     )
     assert first.shipped == "tuned"
     assert (report.shipped, report.tuned) == ("continued", True)
-    assert report.frozen_recall is None
     assert report.start_recall is not None
     assert f"continued, {report.start_recall:.4f} live" in report.reason
     assert report.recall_new_before is not None
@@ -95,6 +94,30 @@ def test_the_live_encoder_learns_what_is_new_and_keeps_what_is_old(
     assert report.recall_old_after >= report.recall_old_before * (1 - config.old_tolerance)
     assert saved(encoder, tmp_path) != digest
     assert encoder.name == config.base  # where it all began, not last night's folder
+    assert report.anchor_similarity is not None
+    assert report.start_similarity is not None
+    assert report.start_similarity > report.anchor_similarity  # last night moved it already
+
+
+def test_an_anchor_draws_the_live_encoder_to_the_base_and_not_to_last_night(
+    live: Night, config: EncoderConfig
+) -> None:
+    def similarities(anchor: float) -> tuple[float, float]:
+        anchored = dataclasses.replace(config, anchor=anchor)
+        _, report = tune_encoder(
+            shop_texts(),
+            shoppers(300, 300),
+            anchored,
+            Silent(),
+            continued=Continued(live[0], TONIGHT_US),
+        )
+        assert report.anchor_similarity is not None
+        assert report.start_similarity is not None
+        return report.anchor_similarity, report.start_similarity
+
+    (to_base, to_live), (to_base_free, to_live_free) = similarities(30.0), similarities(0.0)
+    assert to_base > to_base_free + 0.1
+    assert to_live < to_live_free + 0.05
 
 
 def test_shoppers_without_sense_leave_the_live_encoder_as_it_is(
@@ -130,6 +153,20 @@ def test_an_encoder_of_another_base_is_not_continued(live: Night, config: Encode
     with pytest.raises(ConfigError, match="expected one from another/encoder"):
         tune_encoder(
             shop_texts(), shoppers(9, 9), other, Silent(), continued=Continued(live[0], TONIGHT_US)
+        )
+
+
+def test_an_encoder_of_another_base_is_not_continued_from_the_embedded_one(
+    live: Night, config: EncoderConfig
+) -> None:
+    embedded = dataclasses.replace(config, base=None)
+    with pytest.raises(ConfigError, match="expected one from all-MiniLM-L6-v2"):
+        tune_encoder(
+            shop_texts(),
+            shoppers(9, 9),
+            embedded,
+            Silent(),
+            continued=Continued(live[0], TONIGHT_US),
         )
 
 

@@ -73,6 +73,22 @@ def test_too_few_new_shoppers_keep_the_live_encoder_and_the_reason_counts_them()
     assert "5 are needed" in found.reason
 
 
+def test_shoppers_who_come_back_for_the_same_items_teach_nothing_new() -> None:
+    log = log_of(10)
+    nothing_met = replace(log, item_rows=(log.item_rows * 0))
+    found = decision(STATE, nothing_met)
+    assert found.action == "keep"
+    assert found.reason.startswith("0 shoppers met another item")
+
+
+def test_one_item_met_since_counts_where_the_shopper_had_met_another() -> None:
+    log = log_of(5)
+    first = np.flatnonzero(np.isin(np.arange(len(log)), log.indptr[10:-1]))
+    times = log.time_us.copy()
+    times[first] = LEARNED - 1
+    assert decision(STATE, replace(log, time_us=times)).action == "continue"
+
+
 def test_nothing_new_keeps_even_an_old_encoder() -> None:
     assert decision(STATE, log_of(0), days_later=400).action == "keep"
 

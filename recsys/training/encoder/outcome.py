@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from features.arrays import Float32Array
 from recsys.training.encoder.config import EncoderConfig, EncoderReport, NeighbourExample
 from recsys.training.encoder.drift import anchor_similarity, neighbour_examples
 from recsys.training.encoder.tuning import Tuned
@@ -23,7 +24,11 @@ class Outcome:
     is_continued: bool
 
     def acceptable(self, start: Recalls, later: Recalls) -> bool:
-        """Whether a better recall over all items was not paid for by the old ones."""
+        """Whether more is found than luck explains, and not at the cost of old items."""
+        gain, error = later.gain_over(start)
+        return gain > error and self._spares_old(start, later)
+
+    def _spares_old(self, start: Recalls, later: Recalls) -> bool:
         if not self.is_continued or start.old is None or later.old is None:
             return True
         return later.old >= start.old * (1 - self.config.old_tolerance)
@@ -40,7 +45,7 @@ class Outcome:
         )
 
     def report(self, tuned: Tuned, plan: TuningPlan) -> EncoderReport:
-        start = tuned.start.recalls
+        start = tuned.start
         after = tuned.best.recalls if tuned.best.step else tuned.highest
         losses = [point.loss for point in tuned.curve]
         report = self._with_figures(tuned, after)
@@ -51,16 +56,16 @@ class Outcome:
             steps=len(tuned.curve),
             best_step=tuned.best.step,
             stopped_early=tuned.stopped_early,
-            frozen_recall=None if self.is_continued else start.all,
-            start_recall=start.all if self.is_continued else None,
-            validation_questions=start.n,
-            recall_new_before=start.new,
-            recall_old_before=start.old,
+            start_recall=start.recalls.all,
+            validation_questions=start.recalls.n,
+            recall_new_before=start.recalls.new,
+            recall_old_before=start.recalls.old,
             first_loss=float(np.mean(losses[:SMOOTHED])) if losses else None,
             last_loss=float(np.mean(losses[-SMOOTHED:])) if losses else None,
             temperature=tuned.temperature,
             curve=tuned.curve,
-            anchor_similarity=_similarity(tuned, plan) if report.tuned else None,
+            anchor_similarity=_similarity(tuned.anchors, tuned, plan) if report.tuned else None,
+            start_similarity=_similarity(start.vectors, tuned, plan) if report.tuned else None,
             examples=_examples(tuned, plan, self.config.seed) if report.tuned else (),
         )
 
@@ -72,7 +77,7 @@ class Outcome:
                 f" {self.config.rate:g} is too high"
             )
         if not tuned.curve or after is None:
-            return self.unchanged("no question has a wrong answer, the items' texts are alike")
+            return self.unchanged("no batch has a question with a wrong answer left")
         if tuned.best.step:
             report = self._changed(self._compared(tuned.start.recalls, after))
         else:
@@ -95,8 +100,9 @@ class Outcome:
 
     def _compared(self, start: Recalls, after: Recalls) -> str:
         learned, begun = ("continued", "live") if self.is_continued else ("tuned", "frozen")
-        compared = f"recall@10 {after.all:.4f} {learned}, {start.all:.4f} {begun}"
-        if self.acceptable(start, after) or start.old is None or after.old is None:
+        _, error = after.gain_over(start)
+        compared = f"recall@10 {after.all:.4f} {learned}, {start.all:.4f} {begun}, ± {error:.4f}"
+        if self._spares_old(start, after) or start.old is None or after.old is None:
             return compared
         return (
             f"{compared}, but on old items {after.old:.4f}, {start.old:.4f} {begun}, of which"
@@ -104,8 +110,8 @@ class Outcome:
         )
 
 
-def _similarity(tuned: Tuned, plan: TuningPlan) -> float | None:
-    return anchor_similarity(tuned.start.vectors, tuned.best.vectors, plan.unseen)
+def _similarity(earlier: Float32Array, tuned: Tuned, plan: TuningPlan) -> float | None:
+    return anchor_similarity(earlier, tuned.best.vectors, plan.unseen)
 
 
 def _examples(tuned: Tuned, plan: TuningPlan, seed: int) -> tuple[NeighbourExample, ...]:

@@ -11,6 +11,7 @@ from features.arrays import BoolArray
 from features.errors import ConfigError
 from features.events import US_PER_DAY
 from features.interactions import Interactions
+from recsys.training.encoder.sequences import DistinctSequences
 
 STATE_FILE = "state.json"
 
@@ -22,7 +23,7 @@ class EncoderSchedule:
     """How often a live encoder is tuned further and when it begins again."""
 
     refresh_days: int = 30  # continued tuning drifts from the base; a month bounds how far
-    min_new_shoppers: int = 200  # who acted twice since; fewer cannot validate what they teach
+    min_new_shoppers: int = 200  # with two items, one of them first met since; as a first tuning
     max_new_items: float = 0.5  # share of what was taken lately that the encoder has not met
     retry_days: int = 7  # a base that validation or the audit preferred is tuned again after these
 
@@ -88,11 +89,9 @@ def decide(
     if state.learned_until_us > until_us:
         return Decision("refresh", "the live encoder has learned from the ranker's label window")
     age_days = (until_us - state.refreshed_us) / US_PER_DAY
-    new = log.time_us >= state.learned_until_us
-    untried = log.time_us >= state.tried_until_us
-    shoppers = np.count_nonzero(np.bincount(log.user_rows[untried]) >= 2) if untried.any() else 0
+    shoppers = len(DistinctSequences.of(log).users_since(state.tried_until_us))
+    found = f"{shoppers} shoppers met another item since it was last taught"
     if shoppers < schedule.min_new_shoppers:
-        found = f"{shoppers} shoppers acted twice since it was last taught"
         return Decision("keep", f"{found}, {schedule.min_new_shoppers} are needed")
     if age_days >= schedule.refresh_days:
         return Decision("refresh", f"begun {age_days:.0f} days ago, {schedule.refresh_days} is due")
@@ -102,10 +101,10 @@ def decide(
             needed = f"tuned in vain {waited:.0f} days ago, {schedule.retry_days} must pass"
             return Decision("keep", needed)
         return Decision("refresh", "the base encoder was live: tried again with more shoppers")
-    unmet = _share_of_unmet_items(log, new)
+    unmet = _share_of_unmet_items(log, log.time_us >= state.learned_until_us)
     if unmet > schedule.max_new_items:
         return Decision("refresh", f"drift: {unmet:.0%} of what was taken since is new items")
-    return Decision("continue", f"{shoppers} shoppers acted twice since it last learned")
+    return Decision("continue", found)
 
 
 def _share_of_unmet_items(log: Interactions, new: BoolArray) -> float:

@@ -19,15 +19,14 @@ from recsys.progress import Progress
 from recsys.training.curves import Curves
 from recsys.training.encoder.batches import ContrastiveBatch, build_batch
 from recsys.training.encoder.config import CurvePoint, EncoderConfig
+from recsys.training.encoder.pace import MIN_TEMPERATURE, TEMPERATURE_LEARNING_RATE, rate_factor
 from recsys.training.encoder.strategies import Strategy
 from recsys.training.encoder.tuning_plan import TuningPlan
 from recsys.training.encoder.validation import Recalls
 
-WARM_UP_STEPS = 10
 WEIGHT_DECAY = 0.01
 MAX_GRADIENT_NORM = 1.0
-TEMPERATURE_LEARNING_RATE = 1e-2  # a scalar in log space would stand still at the layers' rate
-MIN_TEMPERATURE = 0.05  # sharper, and every cosine rises instead of the right ones
+LOOKS = 3  # at the least, where there are as many steps
 
 Acceptable = Callable[[Recalls, Recalls], bool]  # of what tuning began with, and of a later step
 
@@ -47,6 +46,7 @@ class Tuned:
     """How the tuning went; the encoder is left as it was at `best`."""
 
     start: Look
+    anchors: Float32Array  # (len(plan.items), dim) unit rows that tuning was kept near
     best: Look  # the start where no later step was better and acceptable
     highest: Recalls | None  # of the later steps, acceptable or not; None without any
     curve: tuple[CurvePoint, ...]
@@ -64,10 +64,16 @@ def tune(
     progress: Progress,
     curves: Curves,
     acceptable: Acceptable,
+    anchors: Float32Array | None = None,
 ) -> Tuned:
-    """Runs the plan's batches, with a look every `evaluate_every` steps and after the last."""
+    """Runs the plan's batches, with a look every `evaluate_every` steps and after the last.
+
+    The `anchors` (len(plan.items), dim) are by default the vectors at the start.
+    """
     watch = _Watch(strategy, plan, acceptable)
-    learner = _Learner(strategy, plan, config, watch.start.vectors)
+    anchors = watch.start.vectors if anchors is None else anchors
+    learner = _Learner(strategy, plan, config, anchors)
+    every = max(1, min(config.evaluate_every, len(plan.batches) // LOOKS))
     curves.add(0, {"validation_recall": watch.start.recalls.all})
     curve: list[CurvePoint] = []
     diverged_at, stopped_early = None, False
@@ -76,7 +82,7 @@ def tune(
         batch = build_batch(planned, plan.data)
         figures = learner.learn(batch) if len(batch.targets) else {}
         last = step == len(plan.batches)
-        if last or step % config.evaluate_every == 0:
+        if last or step % every == 0:
             figures |= watch.look(step)
         if not all(map(math.isfinite, figures.values())):
             diverged_at = step
@@ -92,6 +98,7 @@ def tune(
     _restore(strategy, best)
     return Tuned(
         start=watch.start,
+        anchors=anchors,
         best=best,
         highest=watch.highest,
         curve=tuple(curve),
@@ -105,7 +112,7 @@ def tune(
 
 @dataclass(slots=True)
 class _Watch:
-    """Keeps the best acceptable state, and counts the looks since the last one."""
+    """Keeps the best acceptable state, and counts the looks since the highest recall."""
 
     strategy: Strategy
     plan: TuningPlan
@@ -114,10 +121,12 @@ class _Watch:
     highest: Recalls | None = None
     start: Look = field(init=False)
     best: Look = field(init=False)
+    record: float = field(init=False)
 
     def __post_init__(self) -> None:
         vectors = self.strategy.vectors()
         self.start = self.best = self._kept(0, self.plan.recalls(vectors), vectors)
+        self.record = self.start.recalls.all
 
     def look(self, step: int) -> dict[str, float]:
         vectors = self.strategy.vectors()
@@ -126,9 +135,10 @@ class _Watch:
         recalls = self.plan.recalls(vectors)
         if self.highest is None or recalls.all > self.highest.all:
             self.highest = recalls
-        self.waited += 1
+        self.waited = 0 if recalls.all > self.record else self.waited + 1
+        self.record = max(self.record, recalls.all)
         if recalls.all > self.best.recalls.all and self.acceptable(self.start.recalls, recalls):
-            self.best, self.waited = self._kept(step, recalls, vectors), 0
+            self.best = self._kept(step, recalls, vectors)
         return _figures(recalls)
 
     def _kept(self, step: int, recalls: Recalls, vectors: Float32Array) -> Look:
@@ -173,7 +183,7 @@ class _Learner:
                 },
             ]
         )
-        factor = _schedule(len(plan.batches))
+        factor = rate_factor(len(plan.batches))
         self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, factor)
         self.texts = 0
         self.seconds = 0.0
@@ -219,10 +229,3 @@ def contrastive_loss(vectors: Tensor, batch: ContrastiveBatch, temperature: Tens
     targets = torch.from_numpy(batch.targets).to(centred.device)
     losses = nn.functional.cross_entropy(logits, targets, reduction="none")
     return (losses * torch.from_numpy(batch.question_weights).to(centred.device)).mean()
-
-
-def _schedule(n_steps: int) -> Callable[[int], float]:
-    def factor(step: int) -> float:
-        return min((step + 1) / WARM_UP_STEPS, max(0.0, (n_steps - step) / n_steps))
-
-    return factor

@@ -101,10 +101,11 @@ class Validation:
         return np.unique(np.concatenate([np.empty(0, np.int64), *met]))
 
     def recall(self, vectors: Float32Array, cached_row: Int64Array, *, k: int = 10) -> Recalls:
-        """Recall@k over all rows of `vectors` but those the shopper had met.
+        """Recall@k over all rows of `vectors` but those met earlier in the stretch.
 
-        `vectors` (n, d) are unit rows of the items that `cached_row` maps to. Ties count against
-        the encoder, so equal vectors find nothing.
+        What the shopper met before the stretch stays a rival. `vectors` (n, d) are unit rows of
+        the items that `cached_row` maps to. Ties count against the encoder, so equal vectors find
+        nothing.
         """
         stretches = [cached_row[visit.items] for visit in self.visits]
         at_once = max(1, MAX_SCORES // (WINDOW * max(1, len(vectors))))
