@@ -1,4 +1,4 @@
-"""The night's commands; the only place in this room that reads the clock or the environment."""
+"""The night's commands; here and in benchmark_commands clock and settings are read."""
 
 import os
 import sys
@@ -13,7 +13,12 @@ import typer
 from features.errors import ConfigError, RecsysError, ReleaseError
 from features.event_checks import TimeUnit
 from features.store import Store
-from jobs.benchmark_commands import benchmark_embedding, benchmark_encoder, benchmark_index
+from jobs.benchmark_commands import (
+    JSON_OUT,
+    benchmark_embedding,
+    benchmark_encoder,
+    benchmark_index,
+)
 from jobs.console import Terminal
 from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
 from jobs.importing.summary import show_reports, worst_share
@@ -121,7 +126,7 @@ def night(
 @app.command()
 def audit(
     release: Annotated[str | None, typer.Option(help="Empty: the live one")] = None,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here")] = None,
+    json_out: Annotated[Path | None, JSON_OUT] = None,
 ) -> None:
     """Is a release's text robust and fair, beside its frozen base? Exit code 1: harm is proven."""
     from jobs.audit import audit_release, show_audit
@@ -155,7 +160,7 @@ def audit(
 @app.command()
 def evaluate(
     folds: Annotated[int, typer.Option(min=1, help="Windows, one before the other")] = 1,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Write the figures here")] = None,
+    json_out: Annotated[Path | None, JSON_OUT] = None,
 ) -> None:
     """Protocol "time": train on the past, rank the whole catalogue for the days after it."""
     from jobs.evaluate import evaluate_folds, stored_data
@@ -175,7 +180,7 @@ def evaluate(
 def benchmark(
     items: Annotated[Path, typer.Option(help="JSONL, CSV or Parquet, gz too")],
     sequences: Annotated[Path, typer.Option(help="user_id, position, item_id")],
-    json_out: Annotated[Path, typer.Option("--json", help="Write the figures here")],
+    json_out: Annotated[Path, JSON_OUT],
     seed: Annotated[int, typer.Option(min=0)] = 0,
     refit: Annotated[
         bool, typer.Option("--refit", help="Learn from validation items too, as a night would")

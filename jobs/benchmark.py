@@ -84,7 +84,7 @@ def run_benchmark(
     watch = _Watch()
     with _temporary() as work:
         window = (known_until - US_PER_DAY, known_until)
-        fit_bundle(data, window, _seeded(config, seed), work, progress, timed=watch.step)
+        fit_bundle(data, window, seeded(config, seed), work, progress, timed=watch.step)
         bundle = Bundle.load(work, threads=2)
         with watch.step("answers"):
             past = window_queries(
@@ -114,11 +114,12 @@ def on_a_clock(items: pl.DataFrame, sequences: pl.DataFrame) -> Interactions:
     return Interactions.build(events, items["item_id"].to_list(), EVENT_TYPES)
 
 
-def _seeded(config: RecipeConfig, seed: int) -> RecipeConfig:
+def seeded(config: RecipeConfig, seed: int) -> RecipeConfig:
     return replace(
         config,
         seed=seed,
         encoder=replace(config.encoder, seed=seed),
+        text=replace(config.text, item_map=replace(config.text.item_map, seed=seed)),
         collaborative=replace(config.collaborative, seed=seed),
         sequence=replace(config.sequence, seed=seed),
         ranker=replace(config.ranker, seed=seed),

@@ -2,32 +2,35 @@
 
 from dataclasses import astuple, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_args
 
 import typer
 
 from features.errors import ConfigError, ReleaseError
 from jobs.console import Terminal
+from jobs.reports import writable
 from recsys.releases import Releases
 from recsys.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+N = TypeVar("N", int, float)
+JSON_OUT = typer.Option("--json", help="Write the figures here", callback=writable)
 ReleaseId = Annotated[str | None, typer.Option("--release", help="Empty: the live one")]
 
 
 def benchmark_encoder(
     items: Annotated[Path, typer.Option(help="JSONL, CSV or Parquet, gz too")],
     sequences: Annotated[Path, typer.Option(help="user_id, position, item_id")],
-    json_out: Annotated[Path, typer.Option("--json", help="Write the figures here, fold by fold")],
+    json_out: Annotated[Path, JSON_OUT],
     strategies: Annotated[
         str, typer.Option(help="Beside frozen and item_map: top_layers, lora, full")
     ] = "top_layers",
     folds: Annotated[int, typer.Option(min=1, max=10, help="Tenths of the items, cold")] = 10,
     seeds: Annotated[str, typer.Option(help="Taken in turn by the folds")] = "0,1,2",
 ) -> None:
-    """What each way to tune the encoder adds to the frozen one, by text alone."""
+    """What each way to tune the encoder adds to the frozen one, by text alone, fold by fold."""
     from jobs.benchmark import read_items, read_sequences
     from jobs.encoder_benchmark import EncoderPlan, run_encoder_benchmark
     from jobs.encoder_table import show_encoder_benchmark
@@ -60,12 +63,15 @@ def benchmark_index(
     from recsys.retrieval.text_space import load_taste_vectors
     from recsys.training.index import IndexConfig
 
+    chosen = cast("Sequence[IndexKind]", _among(kinds, get_args(IndexKind), "--kinds"))
+    rows_of = _numbers(sizes, "--sizes", int, (1, 10**9))
+    shares = _numbers(allowed, "--allowed", float, (1e-6, 1.0))
     folder, terminal = _release(read_settings(), release), Terminal()
     rows = index_speed(
         np.ascontiguousarray(load_taste_vectors(folder / "text")),
-        _numbers(sizes, "--sizes"),
-        kinds=cast("Sequence[IndexKind]", _among(kinds, get_args(IndexKind), "--kinds")),
-        shares=[float(share) for share in allowed.split(",")],
+        rows_of,
+        kinds=chosen,
+        shares=shares,
         config=IndexConfig(),
         progress=terminal,
     )
@@ -104,20 +110,21 @@ def _table(terminal: Terminal, title: str, rows: "Sequence[Any]") -> None:
     terminal.table(title, columns, [list(astuple(row)) for row in rows])
 
 
-def _numbers(text: str, option: str) -> list[int]:
+def _numbers(text: str, option: str, kind: "Callable[[str], N]", bounds: tuple[N, N]) -> list[N]:
+    low, high = bounds
     try:
-        return [int(number) for number in text.split(",")]
-    except ValueError as error:
+        found = [kind(number) for number in text.split(",")]
+    except ValueError:
+        found = []
+    if not found or not all(low <= number <= high for number in found):  # NaN fails too
         raise ConfigError(
-            f"{option}: found {text!r}, expected whole numbers with commas between"
-        ) from error
+            f"{option}: found {text!r}, expected numbers from {low} to {high}, commas between"
+        )
+    return found
 
 
 def _among(text: str, known: tuple[str, ...], option: str) -> list[str]:
     found = [name.strip() for name in text.split(",") if name.strip()]
-    unknown = sorted(set(found) - set(known))
-    if unknown:
-        raise ConfigError(
-            f"{option}: found {', '.join(unknown)}, expected some of {', '.join(known)}"
-        )
+    if not found or not set(found) <= set(known):
+        raise ConfigError(f"{option}: found {text!r}, expected some of {', '.join(known)}")
     return found

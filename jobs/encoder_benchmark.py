@@ -1,10 +1,10 @@
 """What tuning an encoder adds, text alone, side by side with the frozen one in one run.
 
 A tenth of the items is cold: absent from training and from the statistics of every map. Everybody
-trains on what lies before the validation item; the question is the last item, with everything
-before it as history, ranked by the decayed mean of the history's vectors among all items (*all*)
-and, where the answer is a cold item, among the cold ones (*cold*). The folds rotate until every
-item has been cold once, and the seeds rotate with them.
+trains on what lies before the validation item; the question is the last item, unless the shopper
+had met it before, with everything before it as history, ranked by the decayed mean of the history's
+vectors among all items (*all*) and, where the answer is a cold item, among the cold ones (*cold*).
+The folds rotate until every item has been cold once, and the seeds rotate with them.
 
 Each training's measures are kept as soon as they are taken, in a folder beside the JSON file; a
 killed run goes on where it stopped. Delete that folder after changing the code.
@@ -113,10 +113,15 @@ class _Question:
                 f"found {len(log)} events on {len(items)} items, expected some on at least {FOLDS}:"
                 " check that both files are of one shop"
             )
-        past = log.before(int(log.time_us.max()) - US_PER_DAY)
-        asked = NextItems.last(DistinctSequences.of(log))
+        test_us = int(log.time_us.max())
+        asked = NextItems.last(DistinctSequences.of(log), since_us=test_us)
+        if len(asked) == 0:
+            raise DataError(
+                "found nobody whose last item is new to them, expected most shoppers' to be:"
+                " this protocol asks for items not met before"
+            )
         places = np.random.default_rng(0).permutation(len(items))
-        return cls(items, past, asked, places % FOLDS)
+        return cls(items, log.before(test_us - US_PER_DAY), asked, places % FOLDS)
 
     def cold(self, fold: int) -> BoolArray:
         return np.equal(self.fold_of, fold)

@@ -14,6 +14,7 @@ from recsys.evaluation.metrics import Judged, judge_ranks, ndcg, recall
 
 FROZEN: Final = "frozen"
 BASELINE_SPACE = "words"
+BY_SEED = "all R@10"
 K = 10
 SPACES = {"raw": "raw cosine", "words": "whitened", "taste": "item map"}
 # What a score is made of, and how. Every fold asks all shoppers, all texts; it asks shoppers
@@ -57,7 +58,7 @@ class EncoderRow:
     space: str
     folds: int
     scores: dict[str, Score]
-    all_recall_by_seed: dict[str, float]
+    all_recall_by_seed: dict[str, Score]  # against the baseline on the seed's own folds
     shipped: int  # of the folds, where validation preferred what was learned
     tuning_cpu_s: float  # means of the folds
     map_cpu_s: float
@@ -109,22 +110,19 @@ def _row(
     strategy: str, space: str, own: Sequence[Measures], baseline: Sequence[Measures]
 ) -> EncoderRow:
     facts = [one.facts for one in own]
-    scores = {}
-    for case in CASES:
-        ours = _values(own, space, case)
-        if len(ours):
-            is_baseline = (strategy, space) == (FROZEN, BASELINE_SPACE)
-            folds = {one.fold for one in own}
-            rivals = [one for one in baseline if one.fold in folds]
-            theirs = None if is_baseline else _values(rivals, BASELINE_SPACE, case)
-            scores[case] = _score(ours, theirs)
+    rivals = [] if (strategy, space) == (FROZEN, BASELINE_SPACE) else baseline
+    scores = {case: _score(own, rivals, space, case) for case in CASES}
+    by_seed = {
+        str(seed): _score([one for one in own if one.seed == seed], rivals, space, BY_SEED)
+        for seed in sorted({one.seed for one in own})
+    }
     is_map = space == "taste"
     return EncoderRow(
         strategy=strategy,
         space=space,
         folds=len(own),
-        scores=scores,
-        all_recall_by_seed=_by_seed(own, space),
+        scores={case: score for case, score in scores.items() if score},
+        all_recall_by_seed={seed: score for seed, score in by_seed.items() if score},
         shipped=sum(one.map_shipped if is_map else one.shipped for one in facts),
         tuning_cpu_s=_mean(one.tuning_cpu_s for one in facts),
         map_cpu_s=_mean(one.map_cpu_s for one in facts) if is_map else 0.0,
@@ -147,18 +145,17 @@ def _values(measured: Sequence[Measures], space: str, case: str) -> Float64Array
     return np.asarray(pooled, np.float64)
 
 
-def _score(ours: Float64Array, theirs: Float64Array | None) -> Score:
-    difference = None if theirs is None else bootstrap(ours - theirs, seed=0)
+def _score(
+    own: Sequence[Measures], baseline: Sequence[Measures], space: str, case: str
+) -> Score | None:
+    """Paired on the folds of `own`; None where the space has no such measure."""
+    ours = _values(own, space, case)
+    if len(ours) == 0:
+        return None
+    folds = {one.fold for one in own}
+    theirs = _values([one for one in baseline if one.fold in folds], BASELINE_SPACE, case)
+    difference = bootstrap(ours - theirs, seed=0) if len(theirs) else None
     return Score(float(ours.mean()), difference)
-
-
-def _by_seed(measured: Sequence[Measures], space: str) -> dict[str, float]:
-    return {
-        str(seed): float(
-            _values([one for one in measured if one.seed == seed], space, "all R@10").mean()
-        )
-        for seed in sorted({one.seed for one in measured})
-    }
 
 
 def _mean(values: Iterable[float]) -> float:
@@ -190,6 +187,15 @@ def show_encoder_benchmark(terminal: Terminal, report: EncoderBenchmark) -> None
             [row.name, *(_difference(row.scores.get(case)) for case in CASES)]
             for row in report.rows
             if any(score.difference for score in row.scores.values())
+        ],
+    )
+    terminal.table(
+        f"{BY_SEED} minus frozen, whitened, on the folds of each seed: percentage points, 95 %",
+        ("vectors", *(f"seed {seed}" for seed in report.seeds)),
+        [
+            [row.name, *(_difference(row.all_recall_by_seed.get(str(s))) for s in report.seeds)]
+            for row in report.rows
+            if any(score.difference for score in row.all_recall_by_seed.values())
         ],
     )
 

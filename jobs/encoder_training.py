@@ -21,7 +21,7 @@ from recsys.retrieval.whitening import Whitening
 from recsys.training.encoder.config import EncoderConfig
 from recsys.training.encoder.embedding import encode_catalogue
 from recsys.training.encoder.item_map import ItemMapConfig, fit_item_map
-from recsys.training.text import fit_text_encoder
+from recsys.training.text import fit_text_encoder, rows_to_whiten
 
 RAW, CACHE, FACTS, ENCODER = "raw.npy", "vectors.safetensors", "facts.json", "encoder"
 
@@ -85,7 +85,8 @@ def train(task: TrainingTask, progress: Progress) -> TrainingFacts:
         report = fit_text_encoder(task.items, task.past, task.encoder, task.folder, progress)
         shipped, reason, tuning = report.tuned, report.reason, report.cpu_seconds
     raw = encode_catalogue(encoder_folder(task), texts, progress, cache=cache)
-    whitening = Whitening.fit(raw[np.unique(task.past.item_rows)])
+    visible = rows_to_whiten(raw, task.past, min_visible=1)  # of a cold item nothing is known
+    whitening = Whitening.fit(visible)
     taste, learned = fit_item_map(raw, whitening, task.past, task.item_map, progress)
     TextMaps(whitening, taste).save(task.folder)
     np.save(task.folder / RAW, raw, allow_pickle=False)

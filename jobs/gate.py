@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 
+from features.errors import ConfigError
+from recsys.evaluation.perturbations import PERTURBATIONS
 from recsys.evaluation.text_audit import TextAudit
-from recsys.evaluation.text_quality import OUT_OF_DOMAIN, SEARCH
+from recsys.evaluation.text_quality import LOWER_IS_BETTER, MEASURES, OUT_OF_DOMAIN, SEARCH
 from recsys.evaluation.trial import BASELINE, TrialResult
 
 
@@ -25,10 +27,19 @@ class TextGateConfig:
     MovieLens, unwhitened 0 and 1; whitening costs no group of either any of its gain.
     """
 
-    measures: tuple[str, ...] = (SEARCH, "typos", OUT_OF_DOMAIN)
+    measures: tuple[str, ...] = (SEARCH, *PERTURBATIONS, OUT_OF_DOMAIN)
+    min_texts: int = 100  # a measure taken on fewer judges nobody: few titles may name units
     margin: float = 0.05  # share of the baseline's figure; 400 items tell .7 from .7 ± .02
     max_pushed_down: float = 0.2  # share of the groups judged, where the baseline has fewer
     max_losing: float = 0.1  # share of the groups whose next items lose more than the margin
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.measures) - set(MEASURES))
+        if unknown:
+            raise ConfigError(
+                f"TextGateConfig: found measures {', '.join(unknown)}, expected some of"
+                f" {', '.join(MEASURES)}. Correct the name."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +84,12 @@ def _harm(trial: TrialResult, config: GateConfig) -> str | None:
 def judge_text(audit: TextAudit, config: TextGateConfig) -> Verdict:
     """Whether a tuned encoder may replace the audit's baseline: refused on evidence of harm only.
 
-    Without a baseline there is nothing to fall behind.
+    Without a baseline there is nothing to fall behind; shoppers it has learned from prove nothing.
     """
     if audit.baseline_name is None:
         return Verdict(True, "text audit: no baseline to compare with")
+    if not audit.unseen:
+        return Verdict(True, "text audit: no verdict, it has learned from the shoppers asked")
     harm = (
         _lost_words(audit, config) or _pushed_down(audit, config) or _losing_groups(audit, config)
     )
@@ -84,22 +97,31 @@ def judge_text(audit: TextAudit, config: TextGateConfig) -> Verdict:
         return Verdict(False, f"text audit, against {audit.baseline_name}: {harm}")
     found = ", ".join(
         f"{name} {audit.figures[name].mean:.3f} ({audit.differences[name].mean:+.3f})"
-        for name in config.measures
-        if name in audit.differences
+        for name in _gated(audit, config)
     )
+    found = found or f"no measure on {config.min_texts} texts"
     return Verdict(True, f"text audit: {found}; no evidence of harm")
 
 
+def _gated(audit: TextAudit, config: TextGateConfig) -> list[str]:
+    return [
+        name
+        for name in config.measures
+        if name in audit.differences and audit.figures[name].texts >= config.min_texts
+    ]
+
+
 def _lost_words(audit: TextAudit, config: TextGateConfig) -> str | None:
-    for name in config.measures:
-        difference = audit.differences.get(name)
-        if difference is None:
-            continue
-        floor = -config.margin * audit.baseline[name].mean
-        if difference.high < floor:
+    for name in _gated(audit, config):
+        change, allowed = audit.differences[name], config.margin * audit.baseline[name].mean
+        if name in LOWER_IS_BETTER:
+            is_harm, expected = change.low > allowed, f"at most {allowed:+.3f}"
+        else:
+            is_harm, expected = change.high < -allowed, f"at least {-allowed:+.3f}"
+        if is_harm:
             return (
-                f"{name} differs by {difference.mean:+.3f} [{difference.low:+.3f}, "
-                f"{difference.high:+.3f}], at least {floor:+.3f} is expected"
+                f"{name} differs by {change.mean:+.3f} [{change.low:+.3f}, {change.high:+.3f}], "
+                f"{expected} is expected"
             )
     return None
 

@@ -1,12 +1,14 @@
 """What the night's commands show people, as tables, and leave for machines, as JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from features.errors import ConfigError
 from jobs.console import Terminal
 from recsys.releases import Releases
 
@@ -109,8 +111,31 @@ def show_releases(terminal: Terminal, shelf: Releases) -> None:
     terminal.table("Releases", ("release", "", "data until", "nDCG@10"), rows)
 
 
+def writable(path: Path | None) -> Path | None:
+    """Makes the folder; ConfigError before the work rather than after it."""
+    if path is not None:
+        existed = path.exists()
+        with _told(path), path.open("ab"):
+            pass
+        if not existed:
+            path.unlink()
+    return path
+
+
 def write_json(value: object, path: Path) -> None:
-    path.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+    with _told(path):
+        path.write_bytes(orjson.dumps(value, option=orjson.OPT_INDENT_2))
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"found {path} not writable ({error}), expected a file to write to: name another"
+        ) from error
 
 
 def _day(time_us: int) -> str:

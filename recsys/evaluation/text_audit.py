@@ -57,6 +57,7 @@ class TextAudit:
     bias: BiasReport
     baseline_bias: BiasReport | None
     group_changes: tuple[GroupChange, ...]  # worst first
+    unseen: bool = True  # the shoppers asked took their next items after all training
 
 
 def audit_text(

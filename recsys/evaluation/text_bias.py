@@ -46,7 +46,7 @@ class GroupBias:
     catalogue_share: float
     demand_share: float  # of next items taken
     exposure_share: float  # of everybody's first ten
-    percentile: Interval  # of its targets, minus that of equally popular ones
+    percentile: Interval  # of its targets, minus that of other groups' equally popular ones
     exposure: Interval  # exposure_share minus demand_share
     p_value: float  # that it is not pushed down, after Holm
     pushed_down: bool
@@ -103,11 +103,12 @@ def _brand(attributes: str | None) -> str | None:
 
 def text_bias(ranking: Ranking, asked: NextItems, groups: Groups, *, seed: int = 0) -> BiasReport:
     n_items = max(len(names) for names in groups.values())
-    below = ranking.percentiles - _usual(ranking.percentiles, asked, n_items)
-    found = [
-        _group_bias(kind, name, members, ranking, asked, below, seed)
-        for kind, name, members in _judged(groups, asked)
-    ]
+    bins = _popularity_bins(asked, n_items)
+    found = []
+    for kind, name, members in _judged(groups, asked):
+        below = _below_others(ranking.percentiles, bins, members[asked.targets])
+        if len(below) >= MIN_TARGETS:
+            found.append(_group_bias(kind, name, members, ranking, asked, below, seed))
     adjusted = holm([group.p_value for group in found])
     judged = [_verdict(group, float(p)) for group, p in zip(found, adjusted, strict=True)]
     pushed = sum(group.pushed_down for group in judged)
@@ -156,16 +157,22 @@ def _judged(groups: Groups, asked: NextItems) -> list[tuple[str, str, BoolArray]
     return kept
 
 
-def _usual(percentiles: Float64Array, asked: NextItems, n_items: int) -> Float64Array:
-    """(n,) mean percentile of targets about as popular as each one."""
+def _popularity_bins(asked: NextItems, n_items: int) -> Int64Array:
+    """(n,) of each target; targets of a bin are about equally popular."""
     taken = np.bincount(asked.histories.rows, minlength=n_items)[asked.targets]
     if len(taken) == 0:
-        return np.empty(0)
+        return np.empty(0, np.int64)
     edges = np.quantile(taken, np.linspace(0, 1, POPULARITY_BINS + 1)[1:-1])
-    bins = np.searchsorted(edges, taken, side="left")
-    sums = np.bincount(bins, percentiles, minlength=POPULARITY_BINS)
-    counts = np.bincount(bins, minlength=POPULARITY_BINS)
-    return np.asarray((sums / np.maximum(counts, 1))[bins], np.float64)
+    return np.searchsorted(edges, taken, side="left")
+
+
+def _below_others(percentiles: Float64Array, bins: Int64Array, own: BoolArray) -> Float64Array:
+    """(m,) percentiles of `own` targets minus the mean of all others in the bin, if there are."""
+    sums = np.bincount(bins[~own], percentiles[~own], minlength=POPULARITY_BINS)
+    counts = np.bincount(bins[~own], minlength=POPULARITY_BINS)
+    compared = own & (counts > 0)[bins]
+    usual = sums / np.maximum(counts, 1)
+    return np.asarray(percentiles[compared] - usual[bins[compared]], np.float64)
 
 
 def _group_bias(
@@ -180,9 +187,7 @@ def _group_bias(
     own = members[asked.targets]
     ranked = ranking.top >= 0
     shown = (members[ranking.top] & ranked).sum(axis=1) / np.maximum(ranked.sum(axis=1), 1)
-    further = paired_bootstrap(
-        below[own], np.zeros(int(own.sum())), seed=seed, n_resamples=RESAMPLES
-    )
+    further = paired_bootstrap(below, np.zeros(len(below)), seed=seed, n_resamples=RESAMPLES)
     exposure, p_exposure = _normal_mean(shown - own)
     return GroupBias(
         kind=kind,

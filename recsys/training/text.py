@@ -85,8 +85,7 @@ def fit_text_space(
     fit = _tokenizer_fit(encoder, texts, progress)
     raw = encode_catalogue(encoder, texts, progress, cache=cache)
     taken = past.positive()
-    visible = np.unique(taken.item_rows)
-    fitted_on = raw[visible] if len(visible) >= MIN_VISIBLE else raw
+    fitted_on = rows_to_whiten(raw, taken)
     whitening = Whitening.fit(fitted_on)
     item_map, report = fit_item_map(raw, whitening, taken, config.item_map, progress)
     progress.say(f"text: {report.reason}")
@@ -109,6 +108,14 @@ def fit_text_space(
             for name, (file, matrix, queries) in spaces.items()
         },
     )
+
+
+def rows_to_whiten(
+    raw: Float32Array, taken: Interactions, *, min_visible: int = MIN_VISIBLE
+) -> Float32Array:
+    """Of `raw` (n_items, d), what the whitening is fitted on: items somebody took, else all."""
+    visible = np.unique(taken.item_rows)
+    return raw[visible] if len(visible) >= min_visible else raw
 
 
 def _tokenizer_fit(encoder: Path, texts: Sequence[str], progress: Progress) -> TokenizerFit:

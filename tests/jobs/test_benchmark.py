@@ -1,11 +1,13 @@
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from jobs.benchmark import BenchmarkReport, read_items, read_sequences, run_benchmark
+from jobs.benchmark import BenchmarkReport, read_items, read_sequences, run_benchmark, seeded
 from recsys.progress import Silent
+from recsys.training.recipe import RecipeConfig
 from tests.tiny import TINY_COLORS, TINY_THINGS, item_row, tiny_config
 
 N_USERS, LENGTH = 60, 6
@@ -61,3 +63,17 @@ def test_items_are_read_in_their_order_and_the_last_of_equals_counts(tmp_path: P
     assert first.equals(second)
     assert len(first) == 40
     assert first.filter(pl.col("item_id") == "i3")["title"].to_list() == ["title 43"]
+
+
+def _seeds(config: Mapping[str, object]) -> Iterator[object]:
+    for name, value in config.items():
+        if isinstance(value, dict):
+            yield from _seeds(value)
+        elif name == "seed":
+            yield value
+
+
+def test_a_run_has_one_seed() -> None:
+    found = list(_seeds(asdict(seeded(RecipeConfig(), 7))))
+    assert len(found) == 6
+    assert set(found) == {7}

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from features.errors import ConfigError
 from jobs.__main__ import app, main
+from jobs.reports import writable, write_json
 from tests.jobs.importing import write
 
 GOOD = "user_id,item_id,event_type,event_time\n" + "".join(
@@ -59,3 +61,37 @@ def test_our_own_errors_are_one_line_and_exit_code_2(
         main()
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("DataError: found nothing at ")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--kinds", kinds) for kinds in ("", " , ", "flat,round")),
+        *(("--sizes", sizes) for sizes in ("", "0", "10,-5", "1.5", "many")),
+        *(("--allowed", shares) for shares in ("", "x", "0", "nan", "1,1.5", "-0.5")),
+    ],
+)
+def test_lists_of_benchmark_index_are_checked_before_a_release_is_looked_for(
+    option: str, value: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"{option}: found '.*', expected "):
+        CliRunner().invoke(app, ["benchmark-index", option, value], catch_exceptions=False)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "benchmark", "audit", "benchmark-encoder"])
+def test_where_figures_cannot_be_written_no_work_is_begun(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("")
+    nowhere = ["--items", "nowhere", "--sequences", "nowhere"] if "bench" in command else []
+    for path in (tmp_path, tmp_path / "file" / "out.json"):
+        arguments = [command, *nowhere, "--json", str(path)]
+        with pytest.raises(ConfigError, match="not writable"):
+            CliRunner().invoke(app, arguments, catch_exceptions=False)
+
+
+def test_figures_are_written_into_a_new_folder_and_nothing_is_left_before(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "out.json"
+    assert writable(path) == path
+    assert not path.exists()
+    write_json({"a": 1}, path)
+    assert writable(path) == path
+    assert path.read_text() == '{\n  "a": 1\n}'

@@ -1,5 +1,6 @@
 """The protocol on a shop of colours: which items are cold when, what is asked, what is kept."""
 
+import io
 import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,13 +9,21 @@ import numpy as np
 import orjson
 import polars as pl
 import pytest
+from rich.console import Console
 
 from features.arrays import Float32Array
-from features.errors import ConfigError
+from features.errors import ConfigError, DataError
 from features.items import ITEM_SCHEMA
 from jobs.benchmark import on_a_clock
+from jobs.console import Terminal
 from jobs.encoder_benchmark import EncoderPlan, run_encoder_benchmark
-from jobs.encoder_table import EncoderBenchmark, Measures, summarise
+from jobs.encoder_table import (
+    EncoderBenchmark,
+    Measures,
+    Score,
+    show_encoder_benchmark,
+    summarise,
+)
 from jobs.encoder_training import (
     RAW,
     TrainingFacts,
@@ -102,10 +111,16 @@ class ByColour:
         return rows
 
 
-def run(encoder: Path, out: Path, trainer: ByColour, plan: EncoderPlan = PLAN) -> EncoderBenchmark:
+def run(
+    encoder: Path,
+    out: Path,
+    trainer: ByColour,
+    plan: EncoderPlan = PLAN,
+    sequences: pl.DataFrame | None = None,
+) -> EncoderBenchmark:
     return run_encoder_benchmark(
         shop(),
-        walks(),
+        walks() if sequences is None else sequences,
         dataset="colours",
         configs=configs(encoder),
         plan=plan,
@@ -240,10 +255,48 @@ def test_folds_that_a_row_lacks_are_left_out_of_its_comparison() -> None:
     first, second = summarise("x", 2, 5, [*baseline, tuned]).rows
 
     assert first.scores["all R@10"].mean == 0.25
-    assert first.all_recall_by_seed == {"0": 0.5, "1": 0.0}
+    assert first.all_recall_by_seed == {"0": Score(0.5, None), "1": Score(0.0, None)}
     difference = second.scores["all R@10"].difference
     assert difference is not None
     assert difference.mean == 0.5
+
+
+def test_a_seed_is_compared_on_its_own_folds() -> None:
+    """Fold 1 is hard for everybody: seed 1 is no worse than seed 0."""
+    found, missed = np.array([0] * 40), np.array([20] * 40)
+    half = np.where(np.arange(40) % 2, found, missed)
+    ranks = {"frozen": (half, missed), "lora": (found, half)}
+    measured = [
+        Measures(fold, strategy, fold, FACT, {"words.all": ranks[strategy][fold]})
+        for fold in (0, 1)
+        for strategy in ranks
+    ]
+
+    report = summarise("x", 40, 5, measured)
+
+    by_seed = report.rows[1].all_recall_by_seed
+    assert [by_seed[seed].mean for seed in ("0", "1")] == [1.0, 0.5]
+    changes = [by_seed[seed].difference for seed in ("0", "1")]
+    assert [change.mean for change in changes if change] == [0.5, 0.5]
+    out = io.StringIO()
+    show_encoder_benchmark(Terminal(Console(file=out, width=200)), report)
+    *_, header, _, row, _ = out.getvalue().splitlines()
+    assert "seed 1" in header
+    assert row.count("+50.00") == 2
+
+
+def test_who_had_met_their_last_item_before_is_not_asked(encoder: Path, prepared: Path) -> None:
+    """Its answer was learned from."""
+    first = pl.col("item_id").first().over("user_id")
+    last, again = pl.col("position") == LENGTH - 1, pl.col("user_id") < "u20"
+    repeated = walks().with_columns(item_id=pl.when(last & again).then(first).otherwise("item_id"))
+
+    report = run(encoder, prepared, ByColour(), replace(PLAN, folds=1), repeated)
+
+    assert report.users == N_USERS - 20
+    nobody = walks().with_columns(item_id=first)
+    with pytest.raises(DataError, match="new to them"):
+        run(encoder, prepared, ByColour(), PLAN, nobody)
 
 
 def test_a_training_apart_whitens_what_it_tuned_by_what_was_visible_only(

@@ -1,10 +1,14 @@
 from dataclasses import replace
 
+import pytest
+
+from features.errors import ConfigError
 from jobs.gate import GateConfig, TextGateConfig, judge_release, judge_text
 from recsys.evaluation.bootstrap import Interval
+from recsys.evaluation.perturbations import PERTURBATIONS
 from recsys.evaluation.text_audit import TextAudit
 from recsys.evaluation.text_bias import BiasReport, GroupBias, GroupChange
-from recsys.evaluation.text_quality import Figure
+from recsys.evaluation.text_quality import ATTRACTION, Figure
 from recsys.evaluation.trial import TrialResult
 
 CONFIG = GateConfig(margin=0.1, min_users=20)
@@ -102,11 +106,13 @@ def bias(pushed_down: int, groups: int = 10) -> BiasReport:
 
 def audit(
     *,
-    typos: tuple[float, float] = (-0.02, 0.02),
+    name: str = "typos",
+    change: tuple[float, float] = (-0.02, 0.02),
+    texts: int = 400,
     pushed_down: tuple[int, int] = (0, 0),
     losing: int = 0,
 ) -> TextAudit:
-    """`typos` are low and high of the difference to a baseline of .7; `losing` of four groups."""
+    """`change` is low and high of the difference to a baseline of .7; `losing` of four groups."""
     changes = tuple(
         GroupChange(
             "brand",
@@ -118,13 +124,13 @@ def audit(
         )
         for number in range(4)
     )
-    low, high = typos
+    low, high = change
     return TextAudit(
         subject="tuned",
         baseline_name="frozen",
-        figures={"typos": Figure(0.7 + (low + high) / 2, 0.6, 0.8, 400)},
-        baseline={"typos": Figure(0.7, 0.68, 0.72, 400)},
-        differences={"typos": Interval((low + high) / 2, low, high)},
+        figures={name: Figure(0.7 + (low + high) / 2, 0.6, 0.8, texts)},
+        baseline={name: Figure(0.7, 0.68, 0.72, texts)},
+        differences={name: Interval((low + high) / 2, low, high)},
         bias=bias(pushed_down[0]),
         baseline_bias=bias(pushed_down[1]),
         group_changes=changes,
@@ -139,11 +145,33 @@ def test_an_encoder_that_costs_nothing_passes_the_audit_with_its_figures() -> No
 
 def test_an_encoder_that_lost_its_sense_for_typos_is_refused() -> None:
     # the margin is .1 of .7
-    assert judge_text(audit(typos=(-0.12, -0.069)), TEXT).passed
-    refused = judge_text(audit(typos=(-0.12, -0.071)), TEXT)
+    assert judge_text(audit(change=(-0.12, -0.069)), TEXT).passed
+    refused = judge_text(audit(change=(-0.12, -0.071)), TEXT)
     assert not refused.passed
     assert "typos differs by" in refused.reason
     assert "frozen" in refused.reason
+
+
+def test_every_way_to_write_a_title_is_gated_where_enough_titles_have_it() -> None:
+    for name in PERTURBATIONS:
+        assert not judge_text(audit(name=name, change=(-0.12, -0.071), texts=100), TEXT).passed
+        spared = judge_text(audit(name=name, change=(-0.12, -0.071), texts=99), TEXT)
+        assert spared.passed
+        assert "no measure on 100 texts" in spared.reason
+
+
+def test_more_strangers_among_the_neighbours_are_harm() -> None:
+    config = replace(TEXT, measures=(ATTRACTION,))
+    assert judge_text(audit(name=ATTRACTION, change=(-0.5, -0.4)), config).passed
+    assert judge_text(audit(name=ATTRACTION, change=(0.069, 0.2)), config).passed
+    refused = judge_text(audit(name=ATTRACTION, change=(0.071, 0.2)), config)
+    assert "at most +0.070 is expected" in refused.reason
+    assert not refused.passed
+
+
+def test_a_measure_that_does_not_exist_is_named_with_those_that_do() -> None:
+    with pytest.raises(ConfigError, match="found measures typo, expected some of search, typos"):
+        TextGateConfig(measures=("search", "typo"))
 
 
 def test_brands_pushed_down_count_where_the_baseline_did_not_do_so() -> None:
@@ -163,5 +191,5 @@ def test_groups_that_lose_much_beyond_chance_are_counted() -> None:
 
 
 def test_an_encoder_without_a_baseline_has_nothing_to_fall_behind() -> None:
-    alone = replace(audit(typos=(-0.5, -0.4)), baseline_name=None, baseline={}, differences={})
+    alone = replace(audit(change=(-0.5, -0.4)), baseline_name=None, baseline={}, differences={})
     assert judge_text(alone, TEXT).passed

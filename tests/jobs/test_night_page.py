@@ -52,6 +52,7 @@ TUNED = EncoderReport(
     recall_new_after=0.066,
     validation_questions=12_345,
     anchor_similarity=0.8712,
+    start_similarity=0.9433,
     curve=CURVE,
     examples=(NeighbourExample(0, (1, 2), (2, 3)),),
     onnx_difference=2.4e-7,
@@ -256,6 +257,7 @@ def test_numbers_read_as_in_the_terminal(full_page: str) -> None:
         "+11.9%",
         "+10.0%",
         "0.8712",
+        "With those of the live encoder: 0.9433",
         "271.3",
     ):
         assert shown in text

@@ -13,6 +13,7 @@ from recsys.training.encoder.item_map import ItemMapConfig, ItemMapReport, fit_i
 from recsys.training.encoder.item_map_batches import MapBatch, MapQuestions
 from recsys.training.encoder.item_map_learner import MapLearner
 from recsys.training.encoder.sequences import DistinctSequences
+from recsys.training.encoder.validation import held_out_users
 from tests.recsys.encoder_sequences import sequences
 
 N_ITEMS, N_TASTES, DIM = 300, 10, 40
@@ -74,7 +75,29 @@ def test_held_out_shoppers_find_more_with_the_map_than_with_the_whitening(
     assert report.map_recall is not None
     assert report.map_recall > report.start_recall + 0.1
     assert report.reason.startswith(f"item map shipped: recall@10 {report.map_recall:.4f} with it")
-    assert report.validation_questions == 30 * 5  # a tenth of the shoppers, six items each
+    asked, _ = held_out_users(loyal_shoppers())
+    assert report.validation_questions == len(asked) * 5  # six items each
+
+
+def test_the_shoppers_whom_the_encoder_is_judged_by_teach_the_map_nothing(
+    learned: tuple[Whitening, ItemMapReport],
+) -> None:
+    shoppers = loyal_shoppers()
+    held_out = np.setdiff1d(np.arange(300), held_out_users(shoppers)[1])
+    other = [shoppers.items(user).tolist() for user in range(300)]
+    for user in held_out:
+        other[user].reverse()
+    found, report = fit(sequences(*other))
+    assert found is not None
+    assert report.start_recall != learned[1].start_recall  # they are asked something else
+    np.testing.assert_array_equal(found.projection, learned[0].projection)
+
+
+def test_a_shop_whose_lots_hold_nobody_out_ships_no_map() -> None:
+    shoppers = loyal_shoppers()
+    found, report = fit(shoppers.only(held_out_users(shoppers)[1]))
+    assert found is None
+    assert report.reason == "no item map: nobody is held out"
 
 
 def test_items_that_nobody_has_met_lie_among_those_of_their_taste(
@@ -114,11 +137,12 @@ def test_the_best_look_is_shipped_and_the_curve_tells_all_of_them(
     assert report.curve[-1].step == report.steps
 
 
-def test_shoppers_without_taste_teach_nothing_and_ship_no_map() -> None:
-    found, report = fit(aimless_shoppers())
-    assert found is None
-    assert not report.shipped
-    assert f"{report.start_recall:.4f} whitened" in report.reason
+def test_shoppers_without_taste_ship_a_map_as_seldom_as_luck_beats_one_standard_error() -> None:
+    reports = [fit(aimless_shoppers(seed=seed))[1] for seed in range(12)]
+    assert sum(report.shipped for report in reports) <= 4  # of 12 at 16 %; 5 or more: 3 %
+    refused = next(report for report in reports if not report.shipped)
+    assert refused.reason.startswith("no item map")
+    assert f"{refused.start_recall:.4f} whitened" in refused.reason
 
 
 def test_learning_stops_when_the_held_out_shoppers_no_longer_gain() -> None:

@@ -82,6 +82,28 @@ def test_a_brand_is_compared_with_items_of_its_popularity() -> None:
     assert all(abs(group.percentile.mean) < 0.02 for group in report.worst)
 
 
+def test_a_brand_is_compared_with_other_brands_only() -> None:
+    """Two brands of the same popularity: the larger one is not its own yardstick."""
+    rng = np.random.default_rng(0)
+    large = np.arange(N_SHOPPERS) % 4 > 0
+    targets = np.where(large, rng.integers(0, 100, N_SHOPPERS), rng.integers(100, N_ITEMS))
+    asked = NextItems(RowSets.of([[]] * N_SHOPPERS), targets.astype(np.int32))
+    names = ["large" if item < 100 else "small" for item in range(N_ITEMS)]
+
+    report = text_bias(ranking(rng, np.where(large, 99, 0)), asked, {"brand": names})
+
+    below = {group.name: group.percentile.mean for group in report.worst}
+    assert below == pytest.approx({"large": -0.5, "small": 0.5})
+
+
+def test_a_brand_without_others_as_popular_is_not_judged() -> None:
+    rng = np.random.default_rng(0)
+    asked = questions(rng)
+    alone = {"brand": ["only"] * N_ITEMS}
+    report = text_bias(ranking(rng, np.zeros(N_SHOPPERS, np.int64)), asked, alone)
+    assert (report.groups, report.pushed_down, report.worst) == (0, 0, ())
+
+
 def test_attention_that_one_item_gets_is_counted() -> None:
     rng = np.random.default_rng(0)
     asked = questions(rng)

@@ -1,3 +1,4 @@
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from features.arrays import Float32Array
 from features.errors import DataError, ReleaseError
-from recsys.retrieval.whitening import Whitening
+from recsys.retrieval.whitening import PRIOR_ROWS, ROWS_AT_ONCE, Whitening
 
 
 def unit_rows(n: int, d: int, seed: int = 0) -> Float32Array:
@@ -23,6 +24,26 @@ def test_many_rows_come_out_centred_with_the_chosen_spread() -> None:
     white = (vectors - whitening.mean) @ whitening.projection
     np.testing.assert_allclose(white.mean(axis=0), 0.0, atol=0.05)
     np.testing.assert_allclose(np.cov(white.T), np.eye(8), atol=0.05)
+
+
+def test_a_large_catalogue_is_summed_up_in_parts_as_if_at_once() -> None:
+    vectors = unit_rows(ROWS_AT_ONCE + 7, 6)
+    vectors[ROWS_AT_ONCE:] *= 100.0  # the second part must count
+    whitening = Whitening.fit(vectors, power=1.0)
+    covariance = np.cov(vectors.T.astype(np.float64), bias=True) * len(vectors)
+    prior = PRIOR_ROWS * np.trace(covariance) / covariance.shape[0] / len(vectors)
+    shrunk = (covariance + prior * np.eye(6)) / (len(vectors) + PRIOR_ROWS)
+    inverse = whitening.projection.astype(np.float64) @ whitening.projection.T
+    np.testing.assert_allclose(inverse @ shrunk, np.eye(6), atol=1e-5)
+
+
+def test_fitting_takes_less_memory_than_the_vectors() -> None:
+    vectors = np.ones((10 * ROWS_AT_ONCE, 64), np.float32)
+    tracemalloc.start()
+    Whitening.fit(vectors)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < vectors.nbytes  # in float64 they are twice as large
 
 
 def test_power_zero_only_rotates() -> None:

@@ -18,11 +18,11 @@ from recsys.progress import Progress
 from recsys.retrieval.whitening import Whitening
 from recsys.training.encoder.config import CurvePoint
 from recsys.training.encoder.item_map_batches import MapQuestions
-from recsys.training.encoder.item_map_learner import MIN_TEMPERATURE, MapLearner
+from recsys.training.encoder.item_map_learner import MapLearner
+from recsys.training.encoder.pace import MIN_TEMPERATURE
 from recsys.training.encoder.sequences import DistinctSequences, Sequenced
-from recsys.training.encoder.validation import Validation
+from recsys.training.encoder.validation import Recalls, Validation, held_out_users
 
-VALIDATION_SHARE = 0.1  # of the shoppers, at most `held_out_users`
 CANDIDATES = 20_000  # items that validation ranks; Beauty's 12,000 fit in
 MIN_STEPS = 200  # smaller batches where fewer questions would make fewer steps
 MIN_QUESTIONS = 32  # in a step all the same
@@ -36,7 +36,6 @@ BOUNDS = {  # both ends are allowed
     "temperature": (MIN_TEMPERATURE, 10.0),
     "evaluate_every": (1, 10**9),
     "patience": (1, 10**9),
-    "held_out_users": (1, 10**9),
     "min_sequences": (2, 10**9),
     "seed": (0, 2**63 - 1),
 }
@@ -61,7 +60,6 @@ class ItemMapConfig:
     temperature: float = 0.1  # learned from there
     evaluate_every: int = 100  # steps between looks at the held-out shoppers
     patience: int = 3  # looks without a better recall before learning stops
-    held_out_users: int = 1_000
     min_sequences: int = 200  # shoppers with two items; fewer cannot even validate
     seed: int = 0
 
@@ -137,28 +135,29 @@ def _learn_and_judge(
     progress: Progress,
 ) -> tuple[Whitening | None, ItemMapReport]:
     started = time.process_time()
+    asked, training = held_out_users(sequences)
+    if len(asked) == 0:
+        return None, ItemMapReport(shipped=False, reason="no item map: nobody is held out")
     rng = np.random.default_rng(config.seed)
-    users = rng.permutation(sequences.users_with(2))
-    n_held = max(1, min(config.held_out_users, int(len(users) * VALIDATION_SHARE)))
-    judge = _Judge.of(raw, sequences, users[:n_held], rng)
-    learned = _learn(raw, whitening, sequences.only(users[n_held:]), config, judge, rng, progress)
-    start, best = learned.looks[0].recall, learned.best.recall
-    # Best of several looks at the same shoppers, so luck is allowed for.
-    margin = math.sqrt(max(start * (1 - start), 1e-9) / max(1, judge.questions))
-    shipped = best > start + margin
+    judge = _Judge.of(raw, sequences, asked, rng)
+    learned = _learn(raw, whitening, sequences.only(training), config, judge, rng, progress)
+    start, best = learned.looks[0].recalls, learned.best.recalls
+    gain, error = best.gain_over(start)
+    shipped = gain > error
     verdict = "item map shipped" if shipped else "no item map"
+    found = f"recall@10 {best.all:.4f} with it, {start.all:.4f} whitened"
     report = ItemMapReport(
         shipped=shipped,
-        reason=f"{verdict}: recall@10 {best:.4f} with it, {start:.4f} whitened, ± {margin:.4f}",
-        start_recall=start,
-        map_recall=best,
-        validation_questions=judge.questions,
+        reason=f"{verdict}: {found}, a gain of {gain:.4f} ± {error:.4f}",
+        start_recall=start.all,
+        map_recall=best.all,
+        validation_questions=start.n,
         steps=learned.steps,
         best_step=learned.best.step,
         stopped_early=learned.stopped_early,
         temperature=learned.temperature,
         cpu_seconds=time.process_time() - started,
-        curve=tuple(CurvePoint(look.step, look.loss, look.recall) for look in learned.looks),
+        curve=tuple(CurvePoint(look.step, look.loss, look.recalls.all) for look in learned.looks),
     )
     return (learned.best.map if shipped else None), report
 
@@ -170,28 +169,26 @@ class _Judge:
     validation: Validation
     vectors: Float32Array  # (c, d) of the encoder
     row_of: Int64Array  # (n_items,) where an item is among them, -1 where it is not
-    questions: int
 
     @classmethod
     def of(
         cls,
         raw: Float32Array,
         sequences: DistinctSequences,
-        users: Int64Array,
+        asked: Int64Array,
         rng: np.random.Generator,
     ) -> "_Judge":
-        validation = Validation.of(sequences, users)
+        validation = Validation.of(sequences, asked)
         others = rng.permutation(np.unique(sequences.item_rows))[:CANDIDATES]
         rows = np.union1d(validation.items, others).astype(np.int64)
         row_of = np.full(len(raw), -1, np.int64)
         row_of[rows] = np.arange(len(rows))
-        questions = sum(len(visit.items) - 1 for visit in validation.visits)
-        return cls(validation, raw[rows], row_of, questions)
+        return cls(validation, raw[rows], row_of)
 
-    def recall(self, candidate: Whitening) -> float:
+    def recalls(self, candidate: Whitening) -> Recalls:
         if not np.isfinite(candidate.projection).all():  # a learning rate far too high
-            return 0.0
-        return self.validation.recall(candidate(self.vectors), self.row_of).all
+            candidate = Whitening(candidate.mean, np.zeros_like(candidate.projection))
+        return self.validation.recall(candidate(self.vectors), self.row_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +196,7 @@ class _Look:
     step: int
     loss: float  # mean since the look before
     map: Whitening
-    recall: float
+    recalls: Recalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +209,7 @@ class _Learned:
     @property
     def best(self) -> _Look:
         """The earliest of equals."""
-        return max(self.looks, key=lambda look: look.recall)
+        return max(self.looks, key=lambda look: look.recalls.all)
 
 
 def _learn(
@@ -233,7 +230,7 @@ def _learn(
         decay_to_start=config.decay_to_start,
         temperature=config.temperature,
     )
-    looks = [_Look(0, math.nan, whitening, judge.recall(whitening))]
+    looks = [_Look(0, math.nan, whitening, judge.recalls(whitening))]
     losses: list[float] = []
     batches = itertools.islice(questions.batches(rng), n_steps)
     for batch in progress.track(batches, total=n_steps, label="item map"):
@@ -241,8 +238,8 @@ def _learn(
         if len(losses) % config.evaluate_every == 0 or len(losses) == n_steps:
             found = learner.map()
             recent = float(np.mean(losses[looks[-1].step :]))
-            looks.append(_Look(len(losses), recent, found, judge.recall(found)))
-        best = max(range(len(looks)), key=lambda i: looks[i].recall)
+            looks.append(_Look(len(losses), recent, found, judge.recalls(found)))
+        best = max(range(len(looks)), key=lambda i: looks[i].recalls.all)
         if len(looks) - 1 - best >= config.patience:
             break
     return _Learned(tuple(looks), len(losses), len(losses) < n_steps, learner.temperature)

@@ -9,10 +9,7 @@ from features.arrays import Float32Array, Int64Array
 from recsys.retrieval.whitening import Whitening
 from recsys.training.encoder.base import compute_device
 from recsys.training.encoder.item_map_batches import MapBatch
-
-WARM_UP_STEPS = 10
-TEMPERATURE_LEARNING_RATE = 1e-2
-MIN_TEMPERATURE = 0.05  # as in tuning the encoder
+from recsys.training.encoder.pace import MIN_TEMPERATURE, TEMPERATURE_LEARNING_RATE, rate_factor
 
 
 class MapLearner:
@@ -44,10 +41,7 @@ class MapLearner:
                 {"params": [self._log_temperature], "lr": TEMPERATURE_LEARNING_RATE},
             ]
         )
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer,
-            lambda step: min((step + 1) / WARM_UP_STEPS, max(0.0, (n_steps - step) / n_steps)),
-        )
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, rate_factor(n_steps))
 
     @property
     def temperature(self) -> float:

@@ -55,8 +55,9 @@ class Recalls:
     def gain_over(self, before: "Recalls") -> tuple[float, float]:
         """What `all` has gained on the same questions, and the standard error of that.
 
-        Both differ by shopper, as questions of one shopper hang together. A gain below its error
-        is luck: 6 of 20 encoders tuned on shoppers at random found a little more than before.
+        The error is that of shoppers, as questions of one hang together. Of 60 small encoders
+        tuned on shoppers at random, the best of up to four looks was above the start in 35, by more
+        than the error in 13, by more than twice the error in 3.
         """
         gained = self.found - before.found
         if len(gained) < 2:
