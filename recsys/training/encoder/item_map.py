@@ -143,7 +143,7 @@ def _learn_and_judge(
     learned = _learn(raw, whitening, sequences.only(training), config, judge, rng, progress)
     start, best = learned.looks[0].recalls, learned.best.recalls
     gain, error = best.gain_over(start)
-    shipped = gain > error
+    shipped = best.is_gain_over(start)
     verdict = "item map shipped" if shipped else "no item map"
     found = f"recall@10 {best.all:.4f} with it, {start.all:.4f} whitened"
     report = ItemMapReport(

@@ -25,8 +25,7 @@ class Outcome:
 
     def acceptable(self, start: Recalls, later: Recalls) -> bool:
         """Whether more is found than luck explains, and not at the cost of old items."""
-        gain, error = later.gain_over(start)
-        return gain > error and self._spares_old(start, later)
+        return later.is_gain_over(start) and self._spares_old(start, later)
 
     def _spares_old(self, start: Recalls, later: Recalls) -> bool:
         if not self.is_continued or start.old is None or later.old is None:
