@@ -107,7 +107,7 @@ def test_what_the_audit_refuses_is_replaced_and_a_night_without_news_repeats_the
     tmp_path: Path, tiny_text_encoder: Path
 ) -> None:
     world = make_world(tmp_path, tiny_text_encoder, tiny_items(), tiny_events())
-    impossible = TextGateConfig(measures=("search",), margin=-1.0)
+    impossible = TextGateConfig(measures=("search",), min_texts=1, margin=-1.0)
     config = replace(taught(world), text_gate=impossible)
     first = world.night(config=config)
     manifest = Releases(world.places.releases).manifest(str(first.release_id))
