@@ -58,13 +58,13 @@ def benchmark_index(
     """What each kind of index costs and finds, on the text vectors of a release."""
     import numpy as np
 
-    from jobs.index_benchmark import index_speed
+    from jobs.index_benchmark import K, index_speed
     from recsys.retrieval.shortlist import IndexKind
     from recsys.retrieval.text_space import load_taste_vectors
     from recsys.training.index import IndexConfig
 
     chosen = cast("Sequence[IndexKind]", _among(kinds, get_args(IndexKind), "--kinds"))
-    rows_of = _numbers(sizes, "--sizes", int, (1, 10**9))
+    rows_of = _numbers(sizes, "--sizes", int, (K, 10**9))
     shares = _numbers(allowed, "--allowed", float, (1e-6, 1.0))
     folder, terminal = _release(read_settings(), release), Terminal()
     rows = index_speed(
@@ -75,7 +75,7 @@ def benchmark_index(
         config=IndexConfig(),
         progress=terminal,
     )
-    _table(terminal, "One query for 200 items", rows)
+    _table(terminal, f"One query for {K} items", rows)
 
 
 def benchmark_embedding(

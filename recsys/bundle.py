@@ -89,6 +89,10 @@ class Bundle:
             ) from error
 
     def embed_items(self, items: pl.DataFrame) -> ItemVectors:
+        """Also makes room for the items that are new, which may copy whole matrices."""
+        n_new = int(np.count_nonzero(self.catalog.rows(items["item_id"].to_list()) < 0))
+        for index in (self.text.words, self.text.taste, self.sequence.index, self.factors.index):
+            index.reserve(n_new)
         text = self.text.embed_items(item_texts(items))
         return ItemVectors(
             text,

@@ -1,4 +1,8 @@
-"""Arrays that grow while they are read: a new item must not copy the whole catalogue."""
+"""Arrays that grow while they are read.
+
+Room is doubled, so few new items copy the whole catalogue; who cannot wait for that reserves room
+beforehand.
+"""
 
 from typing import Generic, TypeVar
 
@@ -19,11 +23,21 @@ class GrowingArray(Generic[Scalar]):
     def rows(self) -> NDArray[Scalar]:
         return self._store[: self._n]
 
-    def append(self, rows: NDArray[Scalar]) -> None:
-        needed = self._n + len(rows)
+    def reserve(self, n: int) -> None:
+        """Room for n more rows: appending them copies nothing else.
+
+        Copies all rows where there is none yet: 300,000 x 256 that were mapped from a file took
+        .1 to .8 s, and from then on no other worker shares them.
+        """
+        needed = self._n + n
         if needed > len(self._store):
-            grown = np.empty((max(needed, 2 * self._n, 16), *self._store.shape[1:]), rows.dtype)
+            shape = (max(needed, 2 * self._n, 16), *self._store.shape[1:])
+            grown = np.empty(shape, self._store.dtype)
             grown[: self._n] = self.rows
             self._store = grown
-        self._store[self._n : needed] = rows
-        self._n = needed
+
+    def append(self, rows: NDArray[Scalar]) -> None:
+        self.reserve(len(rows))
+        end = self._n + len(rows)
+        self._store[self._n : end] = rows
+        self._n = end

@@ -126,7 +126,7 @@ class Recommender:
         return [(self.catalog.item_ids[rows[i]], float(scores[i])) for i in best]
 
     def embed_items(self, items: pl.DataFrame) -> ItemVectors:
-        """Slow (an encoder pass) and safe in any thread: it changes nothing."""
+        """Slow (an encoder pass, room for new items) and safe in any thread: no answer changes."""
         return self.bundle.embed_items(items)
 
     def put_items(self, items: pl.DataFrame, vectors: ItemVectors) -> None:

@@ -1,6 +1,7 @@
 """Nearest items by dot product, over a matrix that grows while it is searched."""
 
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 
@@ -17,7 +18,8 @@ class VectorIndex:
     """Row i of the matrix is item_row i. Scores always come from the matrix.
 
     A shortlist made at night says which of the rows it knows are worth a look. Rows that were
-    appended or replaced since are looked at exactly.
+    appended or replaced since are looked at exactly. Any threads may read while one writes; those
+    that write wait for one another.
     """
 
     def __init__(self, vectors: Float32Array, shortlist: Shortlist | None = None) -> None:
@@ -29,6 +31,7 @@ class VectorIndex:
         is_contiguous = vectors.flags.c_contiguous
         self._rows = GrowingArray(vectors if is_contiguous else np.ascontiguousarray(vectors))
         self.shortlist = shortlist
+        self._writing = Lock()
         self._replaced = np.zeros(0 if shortlist is None else len(shortlist), np.bool_)
 
     def __len__(self) -> int:
@@ -43,15 +46,23 @@ class VectorIndex:
         """(n, d) view; one taken before an `append` stays valid and does not grow."""
         return self._rows.rows
 
+    def reserve(self, n: int) -> None:
+        """Room for n more rows, so that appending them is quick; slow itself."""
+        with self._writing:
+            self._rows.reserve(n)
+
     def append(self, vectors: Float32Array) -> None:
         """Rows after the last one; found by the next search."""
-        self._rows.append(self._checked(vectors))
+        checked = self._checked(vectors)
+        with self._writing:
+            self._rows.append(checked)
 
     def replace(self, row: int, vector: Float32Array) -> None:
         checked = self._checked(vector[None])[0]
-        if row < len(self._replaced):
-            self._replaced[row] = True  # first, so that no search trusts the shortlist with it
-        self._rows.rows[row] = checked
+        with self._writing:
+            if row < len(self._replaced):
+                self._replaced[row] = True  # first, so that no search trusts the shortlist with it
+            self._rows.rows[row] = checked
 
     def search(self, queries: Float32Array, n: int, allowed: BoolArray | None = None) -> Found:
         """The n best of the `allowed` rows (n_items,) for each query (b, d), best first.
@@ -66,7 +77,7 @@ class VectorIndex:
             mask = np.zeros(len(matrix), np.bool_)
             mask[: len(allowed)] = allowed[: len(matrix)]
             mask = None if mask.all() else mask
-        if self.shortlist is None:
+        if self.shortlist is None or n == 0:
             return exact_top(queries, matrix, n, mask)
         return self._search_shortlist(self.shortlist, queries, matrix, n, mask)
 
@@ -95,15 +106,15 @@ class VectorIndex:
         self, matrix: Float32Array, mask: BoolArray | None
     ) -> tuple[BoolArray | None, BoolArray | None]:
         """Allowed rows that are as the shortlist knows them, and the others; None: all, nothing."""
-        n_known = len(self._replaced)
+        replaced = self._replaced.copy()  # a row replaced meanwhile must be in one of the two
         since = np.ones(len(matrix), np.bool_)
-        since[:n_known] = self._replaced
+        since[: len(replaced)] = replaced
         known = None
         if mask is not None:
-            known = mask[:n_known] & ~self._replaced
+            known = mask[: len(replaced)] & ~replaced
             since &= mask
-        elif self._replaced.any():
-            known = ~self._replaced
+        elif replaced.any():
+            known = ~replaced
         return known, since if since.any() else None
 
     def _checked(self, vectors: Float32Array) -> Float32Array:

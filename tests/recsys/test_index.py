@@ -1,4 +1,6 @@
 from pathlib import Path
+from threading import Event, Thread
+from time import sleep
 from typing import Literal
 
 import numpy as np
@@ -65,6 +67,36 @@ def test_appended_and_replaced_rows_are_found_at_once_and_old_views_stay_readabl
     index.replace(2, np.full(8, 100.0, np.float32))
     assert index.search(np.ones((1, 8), np.float32), 1)[0][0, 0] == 2
     assert len(index) == 45
+
+
+def test_appending_to_a_mapped_index_copies_it_unless_room_was_reserved(tmp_path: Path) -> None:
+    VectorIndex(matrix(50)).save(tmp_path / "vectors.npy")
+    unprepared, index = (VectorIndex.load(tmp_path / "vectors.npy") for _ in range(2))
+    index.reserve(3)
+    for each, in_place in ((unprepared, False), (index, True)):
+        before = each.vectors
+        each.append(matrix(3, seed=1))
+        assert np.shares_memory(before, each.vectors) == in_place
+        np.testing.assert_array_equal(each.vectors, np.vstack([matrix(50), matrix(3, seed=1)]))
+
+
+def test_room_reserved_while_others_write_loses_no_row() -> None:
+    index = VectorIndex(matrix(20_000, 64))
+    done = Event()
+
+    def reserve() -> None:
+        while not done.is_set():
+            index.reserve(len(index) + 1)  # more than there is after every append
+
+    reserving = Thread(target=reserve)
+    reserving.start()
+    added = [matrix(1, 64, seed) for seed in range(200)]
+    for row in added:
+        index.append(row)
+        sleep(1e-4)  # so that the other thread has its turn
+    done.set()
+    reserving.join()
+    np.testing.assert_array_equal(index.vectors, np.vstack([matrix(20_000, 64), *added]))
 
 
 def test_rows_the_filter_does_not_reach_are_not_allowed() -> None:
@@ -205,6 +237,35 @@ def test_a_filter_that_forbids_all_near_rows_is_searched_past(
     allowed = np.zeros(6000, np.bool_)
     allowed[far] = True
     np.testing.assert_array_equal(index.search(query, 50, allowed)[0][0], far[:50])
+
+
+@pytest.mark.parametrize("kind", QUICK)
+def test_no_rows_asked_for_are_no_rows(
+    kind: IndexKind, choices: dict[IndexKind, IndexChoice]
+) -> None:
+    index = VectorIndex(clustered(6000), choices[kind].shortlist)
+    for allowed in (None, np.arange(6000) % 2 == 0):
+        rows, scores = index.search(clustered(2), 0, allowed)
+        assert rows.shape == scores.shape == (2, 0)
+
+
+def test_a_row_that_is_replaced_during_a_search_is_found(
+    choices: dict[IndexKind, IndexChoice],
+) -> None:
+    vectors, query = clustered(6000), clustered(1)
+    index = VectorIndex(vectors, choices["fp16"].shortlist)
+    exact = index.search(query, 200)[0]
+
+    def replace_all() -> None:
+        for row in exact[0]:
+            index.replace(int(row), vectors[row])  # by itself: no answer may change
+            sleep(1e-4)
+
+    writing = Thread(target=replace_all)
+    writing.start()
+    while writing.is_alive():
+        assert set(index.search(query, 200)[0][0]) == set(exact[0])
+    writing.join()
 
 
 @pytest.mark.parametrize("kind", QUICK)

@@ -137,9 +137,9 @@ def test_the_best_look_is_shipped_and_the_curve_tells_all_of_them(
     assert report.curve[-1].step == report.steps
 
 
-def test_shoppers_without_taste_ship_a_map_as_seldom_as_luck_beats_one_standard_error() -> None:
+def test_shoppers_without_taste_ship_a_map_as_seldom_as_luck_may() -> None:
     reports = [fit(aimless_shoppers(seed=seed))[1] for seed in range(12)]
-    assert sum(report.shipped for report in reports) <= 4  # of 12 at 16 %; 5 or more: 3 %
+    assert sum(report.shipped for report in reports) <= 2  # of 12 at 5 %; 3 or more: 2 %
     refused = next(report for report in reports if not report.shipped)
     assert refused.reason.startswith("no item map")
     assert f"{refused.start_recall:.4f} whitened" in refused.reason

@@ -217,6 +217,18 @@ def test_changed_words_change_where_an_item_is_found(tiny_recommender: Recommend
     assert len(tiny_recommender.catalog) == N_ITEMS
 
 
+def test_putting_what_was_embedded_copies_no_matrix(tiny_recommender: Recommender) -> None:
+    bundle = tiny_recommender.bundle
+    indexes = (bundle.text.words, bundle.text.taste, bundle.sequence.index, bundle.factors.index)
+    items = pl.DataFrame([item_row("red", "cape"), item_row("red", "kilt")], schema=ITEM_SCHEMA)
+    vectors = tiny_recommender.embed_items(items)
+    before = [index.vectors for index in indexes]
+    tiny_recommender.put_items(items, vectors)
+    for index, matrix in zip(indexes, before, strict=True):
+        assert len(index) == len(matrix) + 2
+        assert np.shares_memory(index.vectors, matrix)
+
+
 def test_a_removed_item_is_nowhere_until_it_is_put_again(tiny_recommender: Recommender) -> None:
     tiny_recommender.remove_items(["red-coat"])
     assert "red-coat" not in tiny_recommender.recommend(ask(k=500)).item_ids
