@@ -113,9 +113,11 @@ def prepare_frozen(
     items: pl.DataFrame, past: Interactions, config: EncoderConfig, folder: Path, progress: Progress
 ) -> Path:
     """The base as it is with the catalogue's vectors, made once for every task."""
-    if not (folder / CACHE).exists():
-        fit_text_encoder(items, past, replace(config, strategy="frozen"), folder, progress)
-        encode_catalogue(folder / ENCODER, item_texts(items), progress, cache=folder / CACHE)
+    if not (folder / ENCODER).exists():
+        draft = folder / ".draft"
+        fit_text_encoder(items, past, replace(config, strategy="frozen"), draft, progress)
+        (draft / ENCODER).rename(folder / ENCODER)
+    encode_catalogue(folder / ENCODER, item_texts(items), progress, cache=folder / CACHE)
     return folder
 
 

@@ -30,7 +30,7 @@ def past_recommender(
 ) -> Recommender:
     """What the night's ranker was trained on: first stages of before the label window."""
     folder = tmp_path_factory.mktemp("past")
-    for name in ("text", "past", "ranker"):
+    for name in ("encoder", "text", "past", "ranker"):
         (part,) = tiny_world.places.work.glob(f"{name}-*")
         link_tree(part, folder)
     root, release_id = tiny_release
