@@ -114,7 +114,7 @@ class Recommender:
             raise DataError(f"no item {item_id!r} in this catalogue: put it first, or check the id")
         allowed = self.catalog.allowed(item_filter)
         allowed[row] = False
-        text = self.bundle.text.taste
+        text = self.bundle.text.words  # what is taken together, co-visitation says already
         near, _ = text.search(text.vectors[[row]], 3 * k, allowed)
         visited, _ = self.bundle.neighbours.of(row)
         rows = np.union1d(near[near >= 0], visited[allowed[visited]][: 3 * k]).astype(np.int32)
