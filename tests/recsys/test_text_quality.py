@@ -88,7 +88,7 @@ def test_units_are_judged_on_the_items_that_have_them() -> None:
     assert counts["units respelled"] == counts["units converted"] == 50
     assert counts["typos"] >= 195  # a swap of equal letters changes nothing
     assert counts[SEARCH] == 200
-    assert counts[OUT_OF_DOMAIN] == counts[ATTRACTION] == len(ELSEWHERE) + 30
+    assert counts[OUT_OF_DOMAIN] == counts[ATTRACTION] == len(ELSEWHERE) + QualityConfig().gibberish
 
 
 def test_an_encoder_that_says_the_same_of_everything_finds_nothing() -> None:

@@ -51,7 +51,7 @@ class EncoderConfig:
     # drifts half as far (similarity .91 for .83) for .0849 held-out recall@10 instead of .0841
     anchor: float = 0.5
     evaluate_every: int = 20  # steps between looks, of 78 on Beauty; a third of shorter tunings
-    patience: int = 2  # looks without a higher recall before tuning stops
+    patience: int = 3  # looks without a higher recall before tuning stops; the first may be early
     replay: float = 0.5  # share of visits to shoppers without news, when continuing
     old_tolerance: float = 0.03  # of old items' recall; its standard error is .022 on Beauty
     min_sequences: int = 200  # shoppers with two items; fewer cannot even validate
