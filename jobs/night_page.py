@@ -1,14 +1,11 @@
-"""The night's report as one HTML page that needs no network, no script and no other file."""
+"""What the night's page tells, and in which order."""
 
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
+from jobs.page import Chapter, Page, render, write_text
 from jobs.page_audit import audit_section
 from jobs.page_sections import (
     encoder_section,
@@ -17,11 +14,7 @@ from jobs.page_sections import (
     steps_section,
     trial_section,
 )
-from jobs.page_words import Report, Section, minute
-
-MAX_TITLE = 90  # letters: a tenth of Beauty's titles are longer, up to 865
-TEMPLATE = "night_page.html"
-CONTENT_POLICY = "default-src 'none'; style-src 'unsafe-inline'"  # even a script would not run
+from jobs.page_words import Report, Section, minute, shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,45 +48,26 @@ class NightPage:
 
 
 def render_page(page: NightPage) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,  # titles are what sellers typed
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(TEMPLATE).render(
-        headline=_headline(page),
-        verdict=_verdict(page),
-        published=page.published,
-        reason=page.reason,
-        when=minute(page.now_us),
-        policy=CONTENT_POLICY,
-        sections=tuple(_sections(page)),
+    return render(
+        Page(
+            when=f"Night of {minute(page.now_us)}",
+            headline=_headline(page),
+            verdict=_verdict(page),
+            mood="good" if page.published else "plain" if page.release_id else "bad",
+            reason=page.reason,
+            chapters=(Chapter(tuple(_sections(page))),),
+        )
     )
 
 
 def write_page(path: Path, page: NightPage) -> None:
-    """Whole or not at all: whoever reads it meanwhile sees the one before."""
-    text = render_page(page)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    draft = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        draft.chmod(0o644)  # a temporary file is its owner's alone, a report is for people
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+    write_text(path, render_page(page))
 
 
 def _sections(page: NightPage) -> Iterator[Section]:
     def title(row: int) -> str:
         known = page.titles[row] if 0 <= row < len(page.titles) else ""
-        short = known if len(known) <= MAX_TITLE else f"{known[: MAX_TITLE - 1].rstrip()}…"
-        return short.strip() or f"item {row}"
+        return shortened(known) or f"item {row}"
 
     if page.trial is not None:
         yield trial_section(page.trial)

@@ -6,8 +6,9 @@ from typing import Any
 from jobs.page_figures import Picture, Span, curve, differences
 from jobs.page_words import (
     ABSENT,
-    Neighbour,
-    Neighbours,
+    Entry,
+    Example,
+    Listing,
     Report,
     Section,
     Table,
@@ -85,7 +86,8 @@ def encoder_section(decision: Report | None, report: Report | None, titles: Titl
         facts=(("from tuning", _shipped(report)), *facts(report, without=TOLD)),
         pictures=tuple(_curves(report)),
         tables=tuple(_recalls(report)),
-        neighbours=tuple(_examples(report.get("examples") or (), titles)),
+        examples_title="Nearest items before and after the tuning; in bold: in one list only",
+        examples=tuple(_examples(report.get("examples") or (), titles)),
     )
 
 
@@ -205,13 +207,16 @@ def _gain(before: float | None, after: float | None) -> str:
     return f"{after / before - 1:+.1%}" if before and after is not None else ABSENT
 
 
-def _examples(examples: Sequence[dict[str, Any]], titles: Titles) -> Iterator[Neighbours]:
+def _examples(examples: Sequence[dict[str, Any]], titles: Titles) -> Iterator[Example]:
     for example in examples:
         before, after = example["before"], example["after"]
-        yield Neighbours(
+        lists = (("Before", before, after), ("After", after, before))
+        yield Example(
             titles(example["item_row"]),
-            tuple(Neighbour(titles(row), row not in after) for row in before),
-            tuple(Neighbour(titles(row), row not in before) for row in after),
+            tuple(
+                Listing(name, tuple(Entry(titles(row), marked=row not in other) for row in rows))
+                for name, rows, other in lists
+            ),
         )
 
 

@@ -1,4 +1,4 @@
-"""What a section of the night's page is made of, and how its figures are written."""
+"""What a section of a report's page is made of, and how its figures are written."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +12,7 @@ Report = Mapping[str, Any]  # JSON values, as a step keeps them
 
 ABSENT = "–"
 DIGEST = 12  # letters of a digest that tell two releases apart
+MAX_TITLE = 90  # letters: a tenth of Beauty's titles are longer, up to 865
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +26,29 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
-    """One of an item's neighbours; `only_here` where the other list does not have it."""
+class Entry:
+    """An item of a list, what is said of it, and whether it stands out."""
 
     title: str
-    only_here: bool
+    note: str = ""
+    marked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbours:
-    """An item and what lay nearest to it before and after the tuning."""
+class Listing:
+    """A named list, best first."""
+
+    name: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """Lists side by side, about one item or shopper."""
 
     title: str
-    before: tuple[Neighbour, ...]
-    after: tuple[Neighbour, ...]
+    lists: tuple[Listing, ...]
+    words: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +61,8 @@ class Section:
     facts: tuple[tuple[str, str], ...] = ()
     pictures: tuple[Picture, ...] = ()
     tables: tuple[Table, ...] = ()
-    neighbours: tuple[Neighbours, ...] = ()
+    examples_title: str = ""
+    examples: tuple[Example, ...] = ()
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
@@ -108,6 +119,12 @@ def spoken(name: str) -> str:
 
 def sentence(text: str) -> str:
     return text[:1].upper() + text[1:].rstrip(".") + "." if text else ""
+
+
+def shortened(title: str) -> str:
+    """A title that fits into a list."""
+    short = title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 1].rstrip()}…"
+    return short.strip()
 
 
 def day(time_us: int) -> str:

@@ -280,7 +280,7 @@ def test_an_audit_of_another_shape_is_shown_as_it_is() -> None:
 
 
 def test_neighbours_are_named_and_the_new_ones_stand_out(full_page: str) -> None:
-    assert re.findall(r"<li class=\"changed\">([^<]*)", full_page) == ["red shirt", f"{'L' * 89}…"]
+    assert re.findall(r"<li class=\"marked\">([^<]*)", full_page) == ["red shirt", f"{'L' * 89}…"]
     assert re.findall(r"<li>([^<]*)", full_page) == ["blue shirt", "blue shirt"]
 
 
