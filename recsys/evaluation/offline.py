@@ -37,9 +37,9 @@ def ranked_lists(
     for batch in labelled_batches(
         bundle, past, actions, policy, progress, label="answering past queries"
     ):
-        lists["ranker"].append(_top(batch, _utilities(bundle, batch, policy)))
+        lists["ranker"].append(top_rows(batch, _utilities(bundle, batch, policy)))
         for column, name in enumerate(SOURCES):
-            lists[name].append(_top(batch, -batch.candidates.source_ranks[:, column]))
+            lists[name].append(top_rows(batch, -batch.candidates.source_ranks[:, column]))
         taken = batch.labels.max(axis=1, initial=0) > 0
         query = batch.candidates.query_index
         proposed.append(np.bincount(query[taken], minlength=len(batch.past)))
@@ -69,7 +69,7 @@ def relevant_rows(past: PastQueries) -> RowSets:
     )
 
 
-def _top(batch: Labelled, scores: Float32Array) -> Int32Array:
+def top_rows(batch: Labelled, scores: Float32Array) -> Int32Array:
     """(n_queries, DEPTH) best rows of each query; NaN scores stay out, ties by item row."""
     query = batch.candidates.query_index
     rows = batch.candidates.item_rows

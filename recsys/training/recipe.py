@@ -32,6 +32,7 @@ from recsys.training.rows import labelled_batches, ranking_rows
 from recsys.training.sequence import SequenceConfig, fit_sequence
 from recsys.training.text import TextConfig, fit_text_encoder, fit_text_space
 
+FITTED_AGAIN = ("covisitation", "collaborative", "sequence", "snapshots")
 MAX_TICKS = 30  # snapshots kept for a label window; wider windows get a coarser grid
 
 
@@ -79,13 +80,15 @@ def fit_bundle(
     progress: Progress,
     *,
     timed: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+    past_folder: Path | None = None,
 ) -> None:
     """A complete bundle in one go: the ranker's labels lie in the window [start, end).
 
-    Nothing from `end` on is learned. `timed` is entered with the name of each step.
+    Nothing from `end` on is learned. `timed` is entered with the name of each step. The bundle
+    whose first stages end before the window, which the ranker learned from, is kept if named.
     """
     label_us, until_us = window
-    past = folder / ".past"
+    past = past_folder or folder / ".past"
     write_catalogue(data, past)
     visible = data.log.before(label_us)
     with timed("encoder"):
@@ -104,17 +107,18 @@ def fit_bundle(
             warm=warm,
             ticks_us=ticks_us,
             progress=progress,
+            reported=reported,
         )
 
     with timed("first stages"):
         stages(past, label_us, daily_ticks(label_us, until_us), None)
     with timed("ranker"):
-        fit_ranking(data, past, window, config, progress)
+        reported("ranker", fit_ranking(data, past, window, config, progress))
     with timed("first stages again"):
         stages(folder, until_us, daily_ticks(until_us, until_us + 1), past)
-    for part in ("items.parquet", "recommender.json", "encoder", "text", "ranker"):
-        shutil.move(past / part, folder / part)
-    shutil.rmtree(past)
+    shutil.copytree(past, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*FITTED_AGAIN))
+    if past_folder is None:
+        shutil.rmtree(past)
 
 
 def write_catalogue(data: TrainingData, folder: Path) -> None:
@@ -133,6 +137,7 @@ def fit_first_stages(
     warm: Path | None,
     ticks_us: Sequence[int],
     progress: Progress,
+    reported: Callable[[str, object], None] = lambda *_: None,
 ) -> None:
     """Writes covisitation/, collaborative/, sequence/ and snapshots/.
 
@@ -149,7 +154,7 @@ def fit_first_stages(
         folder / "collaborative",
         progress,
     )
-    fit_sequence(
+    report = fit_sequence(
         past,
         text_vectors,
         config.sequence,
@@ -157,6 +162,7 @@ def fit_first_stages(
         warm=warm / "sequence" if warm else None,
         progress=progress,
     )
+    reported("sequence", report)
 
 
 def fit_ranking(
@@ -169,6 +175,24 @@ def fit_ranking(
     """Adds ranker/ to a folder whose first stages were fitted before the window [start, end)."""
     bundle = Bundle.load(bundle_folder, threads=2)
     rng = np.random.default_rng(config.seed)
+    past = ranking_questions(data, bundle, window, config, rng)
+    batches = labelled_batches(
+        bundle, past, data.actions, config.policy, progress, label="ranking rows"
+    )
+    rows = ranking_rows(batches, max_negatives=config.ranker.max_negatives, rng=rng)
+    ranker, report = fit_ranker(rows, data.actions, config.ranker, progress)
+    ranker.save(bundle_folder / "ranker")
+    return report
+
+
+def ranking_questions(
+    data: TrainingData,
+    bundle: Bundle,
+    window: tuple[int, int],
+    config: RecipeConfig,
+    rng: np.random.Generator,
+) -> PastQueries:
+    """The moments of the window that the ranker learns from, at most `max_queries`."""
     past = window_queries(
         data.log,
         *window,
@@ -179,13 +203,7 @@ def fit_ranking(
     past = known_to(bundle.factors, past, data.log.user_ids)
     if len(past) > config.max_queries:
         past = past.take(np.sort(rng.choice(len(past), config.max_queries, replace=False)))
-    batches = labelled_batches(
-        bundle, past, data.actions, config.policy, progress, label="ranking rows"
-    )
-    rows = ranking_rows(batches, max_negatives=config.ranker.max_negatives, rng=rng)
-    ranker, report = fit_ranker(rows, data.actions, config.ranker, progress)
-    ranker.save(bundle_folder / "ranker")
-    return report
+    return past
 
 
 def known_to(factors: FactorModel, past: PastQueries, user_ids: Sequence[str]) -> PastQueries:
