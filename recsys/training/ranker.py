@@ -4,19 +4,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
-from scipy.special import expit, logit
-from torch import Tensor, nn
+from torch import nn
 
-from features.arrays import BoolArray, Float32Array, Float64Array, Int64Array
+from features.arrays import BoolArray, Float32Array, Int64Array
 from features.errors import DataError
 from recsys.progress import Progress
-from recsys.ranking.ranker import CLIP, Ranker
+from recsys.ranking.ranker import Ranker
+from recsys.training.calibration import ActionReliability, platt, reliability
 from recsys.training.queries import RankingRows
+from recsys.training.ranker_network import Batches, Networks, losses, validation_loss
 
 # So that few queries still make enough steps: 63 of them, 30 epochs, reach a validation loss of
 # 2.58 in one batch an epoch and of 1.16 in batches of 8.
 BATCHES_AN_EPOCH, SMALLEST_BATCH = 20, 8
+PULL_RATE = 5.0  # times the learning rate: a table of positions has far to go in few steps
+ENOUGH_ACTIONS = 20  # held-out events of each action on slates; its rate is then known to ±22 %
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,55 +34,103 @@ class RankerConfig:
     patience: int = 4  # epochs without a better validation loss
     validation_share: float = 0.1
     max_negatives: int = 100
+    ensemble: int = 1  # networks whose logits are averaged
+    slate_share: float = 0.5  # of the loss, at most: what was shown, beside what was taken anyhow
+    max_slates: int = 30_000  # newest first
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class RankerReport:
-    """How the training went; losses are mean listwise cross-entropies in nats."""
+    """How the training went; losses are mean listwise cross-entropies in nats, by epoch.
+
+    `position_pull` is what each position adds to a logit, against the first; empty without slates.
+    """
 
     queries: int
+    slates: int  # of the queries
     rows: int
     epochs: int
-    train_loss: float
-    validation_loss: float
+    train_losses: tuple[float, ...]
+    validation_losses: tuple[float, ...]
+    position_pull: tuple[float, ...]
+    reliability: tuple[ActionReliability, ...]  # of the held-out queries, by action
+    calibrated_on_slates: bool
+
+    @property
+    def validation_loss(self) -> float:
+        """Of the epoch that was kept."""
+        return min(self.validation_losses)
 
 
 def fit_ranker(
     rows: RankingRows, actions: tuple[str, ...], config: RankerConfig, progress: Progress
 ) -> tuple[Ranker, RankerReport]:
     """Softmax cross-entropy over each query's candidates (ListNet, Cao et al. 2007), per action."""
-    n_queries = len(rows.offsets) - 1
-    if n_queries < 2:
-        raise DataError(
-            f"the ranker found {n_queries} past queries with an outcome among their candidates; "
-            "it needs at least 2: import more events, or widen the label window"
-        )
     rng = np.random.default_rng(config.seed)
     torch.manual_seed(config.seed)
+    train, validation = _split(rows, config, rng)
+    mean, scale = _moments(rows.features)
+    data = Batches(rows, mean, scale, _slate_weight(rows.of_slates[train], config.slate_share))
+    batch_queries = max(len(rows) // BATCHES_AN_EPOCH, SMALLEST_BATCH)
+    config = replace(config, batch_queries=min(config.batch_queries, batch_queries))
+    networks = Networks(
+        rows.features.shape[1], len(actions), config.hidden, config.dropout, config.ensemble
+    )
+    curves = _train(networks, data, train, validation, config, rng, progress)
+    pulls = networks.pulls()
+    ranker = _exported(networks, actions, mean, scale)
+    checked = _Checked.of(ranker, rows, validation, pulls)
+    ranker = replace(ranker, calibration=checked.calibration())
+    last = int(rows.positions.max(initial=-1))
+    report = RankerReport(
+        queries=len(rows),
+        slates=int(rows.of_slates.sum()),
+        rows=len(rows.features),
+        epochs=len(curves[0]),
+        train_losses=curves[0],
+        validation_losses=curves[1],
+        position_pull=tuple(pulls[: last + 1].tolist()),
+        reliability=checked.reliability(ranker),
+        calibrated_on_slates=checked.on_slates,
+    )
+    return ranker, report
+
+
+def _split(
+    rows: RankingRows, config: RankerConfig, rng: np.random.Generator
+) -> tuple[Int64Array, Int64Array]:
+    """Queries to learn from and those to stop by and to calibrate on: as marked, else drawn."""
+    has_outcome = np.zeros(len(rows), np.bool_)
+    has_outcome[rows.query_index[rows.labels.max(axis=1, initial=0) > 0]] = True
+    useful = np.flatnonzero(has_outcome)
+    if len(useful) < 2:
+        raise DataError(
+            f"the ranker found {len(useful)} past queries with an outcome among their candidates; "
+            "it needs at least 2: import more events, or widen the label window"
+        )
+    marked = rows.held_out
+    if (marked & has_outcome).any() and (~marked & has_outcome).any():
+        return np.flatnonzero(has_outcome & ~marked), np.flatnonzero(marked)
+    train, validation = held_out(len(useful), config, rng)
+    return useful[train], useful[validation]
+
+
+def held_out(
+    n_queries: int, config: RankerConfig, rng: np.random.Generator
+) -> tuple[Int64Array, Int64Array]:
+    """The queries to learn from and those to stop by, the same for the same fresh `rng`."""
     order = rng.permutation(n_queries)
     n_validation = max(1, int(n_queries * config.validation_share))
-    mean, scale = _moments(rows.features)
-    data = _Batches(rows, mean, scale)
-    batch_queries = max(n_queries // BATCHES_AN_EPOCH, SMALLEST_BATCH)
-    config = replace(config, batch_queries=min(config.batch_queries, batch_queries))
-    network = _network(rows.features.shape[1], len(actions), config)
-    report = _train(
-        network, data, order[n_validation:], order[:n_validation], config, rng, progress
-    )
-    ranker = _exported(network, actions, mean, scale)
-    calibration = _calibrate(ranker, rows, order[:n_validation])
-    return (
-        Ranker(
-            actions=ranker.actions,
-            mean=mean,
-            scale=scale,
-            weights=ranker.weights,
-            biases=ranker.biases,
-            calibration=calibration,
-        ),
-        report,
-    )
+    return order[n_validation:], order[:n_validation]
+
+
+def _slate_weight(of_slates: BoolArray, most: float) -> float:
+    """A slate counts as much as any query, until all of them would be more than `most`."""
+    n_slates, n_others = int(of_slates.sum()), int((~of_slates).sum())
+    if n_slates == 0 or n_others == 0 or most >= 1:
+        return 1.0
+    return min(1.0, most / (1 - most) * n_others / n_slates)
 
 
 def _moments(features: Float32Array) -> tuple[Float32Array, Float32Array]:
@@ -93,139 +143,119 @@ def _moments(features: Float32Array) -> tuple[Float32Array, Float32Array]:
     return mean.astype(np.float32), (1.0 / np.where(std < 1e-6, 1.0, std)).astype(np.float32)
 
 
-class _Batches:
-    """Standardised rows, handed out as padded (queries, candidates, …) tensors."""
-
-    def __init__(self, rows: RankingRows, mean: Float32Array, scale: Float32Array) -> None:
-        scaled = np.clip((rows.features - mean) * scale, -CLIP, CLIP)
-        np.nan_to_num(scaled, copy=False, nan=0.0)
-        self._features = torch.from_numpy(scaled)
-        self._labels = torch.from_numpy(rows.labels)
-        self._offsets = rows.offsets
-
-    def of(self, queries: Int64Array) -> tuple[Tensor, Tensor, Tensor]:
-        """Features (q, c, f), labels (q, c, a), and which slots are real (q, c)."""
-        sizes = self._offsets[queries + 1] - self._offsets[queries]
-        slots = np.arange(int(sizes.max()))[None, :]
-        real = slots < sizes[:, None]
-        index = torch.from_numpy(np.where(real, self._offsets[queries][:, None] + slots, 0))
-        return self._features[index], self._labels[index], torch.from_numpy(real)
-
-
-def _network(n_features: int, n_actions: int, config: RankerConfig) -> nn.Sequential:
-    layers: list[nn.Module] = []
-    width = n_features
-    for hidden in config.hidden:
-        layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(config.dropout)]
-        width = hidden
-    return nn.Sequential(*layers, nn.Linear(width, n_actions))
-
-
-def _loss(network: nn.Module, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Mean over actions and queries that have the action of -Σ y/Σy · log softmax."""
-    features, labels, real = batch
-    logits = network(features).masked_fill(~real[:, :, None], -1e9)
-    log_share = torch.log_softmax(logits, dim=1)
-    labels = labels * real[:, :, None]
-    total = labels.sum(dim=1)
-    loss = -(labels * log_share).sum(dim=1) / total.clamp(min=1.0)
-    has_action = total > 0
-    return loss[has_action].mean()
-
-
 def _train(
-    network: nn.Sequential,
-    data: _Batches,
+    networks: Networks,
+    data: Batches,
     train: Int64Array,
     validation: Int64Array,
     config: RankerConfig,
     rng: np.random.Generator,
     progress: Progress,
-) -> RankerReport:
-    steps = config.epochs * -(-len(train) // config.batch_queries)
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, max_lr=config.learning_rate, total_steps=max(steps, 11), pct_start=0.1
-    )  # at 10 its warm-up has no length, by which torch divides
-    best, best_state, bad, epochs, loss = np.inf, network.state_dict(), 0, 0, torch.tensor(0.0)
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Leaves the best epoch's weights in the networks; train and validation loss by epoch."""
+    n_batches = max(1, -(-len(train) // config.batch_queries))
+    optimiser, schedule = _optimiser(networks, config, config.epochs * n_batches)
+    best_state, bad = networks.state_dict(), 0
+    learned: list[float] = []
+    held: list[float] = []
     for _ in progress.track(range(config.epochs), total=config.epochs, label="ranker"):
-        epochs += 1
-        network.train()
-        for queries in np.array_split(
-            rng.permutation(train), max(1, -(-len(train) // config.batch_queries))
-        ):
-            loss = _loss(network, data.of(queries))
+        networks.train()
+        total = 0.0
+        for queries in np.array_split(rng.permutation(train), n_batches):
+            batch = data.of(queries)
+            found, weight = losses(networks(batch), batch)
+            loss = (found / weight).sum()  # of networks that share nothing but the positions
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
-        score = _validation_loss(network, data, validation, config.batch_queries)
-        if score < best:
-            best, bad = score, 0
-            best_state = {name: value.clone() for name, value in network.state_dict().items()}
-        else:
-            bad += 1
+            total += loss.item() / config.ensemble
+        learned.append(total / n_batches)
+        held.append(validation_loss(networks, data, validation, config.batch_queries))
+        bad += 1
+        if held[-1] == min(held):
+            bad = 0
+            best_state = {name: value.clone() for name, value in networks.state_dict().items()}
         if bad >= config.patience:
             break
-    network.load_state_dict(best_state)
-    network.eval()
-    n_rows = int(data._offsets[-1])
-    return RankerReport(len(data._offsets) - 1, n_rows, epochs, loss.item(), float(best))
+    networks.load_state_dict(best_state)
+    networks.eval()
+    return tuple(learned), tuple(held)
 
 
-@torch.no_grad()
-def _validation_loss(
-    network: nn.Module, data: _Batches, queries: Int64Array, batch_queries: int
-) -> float:
-    network.eval()
-    parts = np.array_split(queries, max(1, -(-len(queries) // batch_queries)))
-    losses = [float(_loss(network, data.of(part))) * len(part) for part in parts]
-    return sum(losses) / len(queries)
+def _optimiser(
+    networks: Networks, config: RankerConfig, steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.OneCycleLR]:
+    rates = [config.learning_rate, PULL_RATE * config.learning_rate]
+    groups = [
+        {"params": list(networks.networks.parameters()), "lr": rates[0]},
+        {"params": [networks.pull], "lr": rates[1], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=rates, total_steps=max(steps, 11), pct_start=0.1
+    )  # at 10 its warm-up has no length, by which torch divides
+    return optimiser, schedule
 
 
 def _exported(
-    network: nn.Sequential, actions: tuple[str, ...], mean: Float32Array, scale: Float32Array
+    networks: Networks, actions: tuple[str, ...], mean: Float32Array, scale: Float32Array
 ) -> Ranker:
-    linear = [layer for layer in network if isinstance(layer, nn.Linear)]
+    """Layer by layer, the networks stacked; not yet calibrated."""
+    linear = [
+        [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
+        for network in networks.networks
+    ]
+    layers = list(zip(*linear, strict=True))
     return Ranker(
         actions=actions,
         mean=mean,
         scale=scale,
-        weights=tuple(layer.weight.detach().numpy().T.copy() for layer in linear),
-        biases=tuple(layer.bias.detach().numpy().copy() for layer in linear),
+        weights=tuple(
+            np.stack([one.weight.detach().numpy().T for one in layer]) for layer in layers
+        ),
+        biases=tuple(np.stack([one.bias.detach().numpy() for one in layer]) for layer in layers),
         calibration=np.array([np.ones(len(actions)), np.zeros(len(actions))], np.float32),
     )
 
 
-def _calibrate(ranker: Ranker, rows: RankingRows, queries: Int64Array) -> Float32Array:
-    """(2, n_actions) slope and intercept of sigmoid(slope · logit + intercept) on held-out rows.
+@dataclass(frozen=True, slots=True)
+class _Checked:
+    """Held-out rows to calibrate on: logits (n, n_actions) with the pull of their position.
 
-    Maximum likelihood with the smoothed labels of Platt 1999, so that an action without events
-    still gets a finite answer; the slope is kept positive, so calibration never reorders.
+    Slates, once they hold enough of every action: what follows where something was shown is what
+    a probability should say. Otherwise what followed past questions, shown or not.
     """
-    index = np.concatenate([np.arange(rows.offsets[q], rows.offsets[q + 1]) for q in queries])
-    logits = ranker.logits(ranker.standardise(rows.features[index])).astype(np.float64)
-    fitted = [
-        _platt(logits[:, action], rows.labels[index, action] > 0)
-        for action in range(logits.shape[1])
-    ]
-    return np.array(fitted, np.float32).T
 
+    logits: Float32Array
+    taken: BoolArray
+    stands_for: Float32Array
+    on_slates: bool
 
-def _platt(logits: Float64Array, taken: BoolArray) -> Float64Array:
-    n_taken, n_left = taken.sum(), (~taken).sum()
-    target = np.where(taken, (n_taken + 1) / (n_taken + 2), 1 / (n_left + 2))
-    spread = max(float(logits.std()), 1e-6)
-    x = (logits - logits.mean()) / spread
+    @classmethod
+    def of(
+        cls, ranker: Ranker, rows: RankingRows, queries: Int64Array, pulls: Float32Array
+    ) -> "_Checked":
+        taken = rows.labels > 0
+        held = np.isin(rows.query_index, queries)
+        shown = held & (rows.positions >= 0)
+        enough = bool((taken[shown].sum(axis=0) >= ENOUGH_ACTIONS).all())
+        held = shown if enough or shown.sum() == held.sum() else held & (rows.positions < 0)
+        pull = np.where(
+            rows.positions[held] >= 0, pulls[np.clip(rows.positions[held], 0, len(pulls) - 1)], 0
+        )
+        logits = ranker.logits(ranker.standardise(rows.features[held])) + pull[:, None]
+        return cls(logits.astype(np.float32), taken[held], rows.stands_for[held], enough)
 
-    def loss(theta: Float64Array) -> tuple[float, Float64Array]:
-        z = theta[0] * x + theta[1]
-        error = expit(z) - target
-        value = (np.logaddexp(0, z) - target * z).mean()
-        return float(value), np.array([(error * x).mean(), error.mean()])
+    def calibration(self) -> Float32Array:
+        """(2, n_actions) slopes and intercepts."""
+        columns = zip(self.logits.T.astype(np.float64), self.taken.T, strict=True)
+        fitted = [platt(logits, taken, self.stands_for) for logits, taken in columns]
+        return np.array(fitted, np.float32).T
 
-    start = np.array([1.0, logit(target.mean())])
-    slope, intercept = minimize(loss, start, jac=True, bounds=[(1e-3, None), (None, None)]).x
-    return np.array([slope / spread, intercept - slope * logits.mean() / spread])
+    def reliability(self, ranker: Ranker) -> tuple[ActionReliability, ...]:
+        chances = ranker.calibrate(self.logits)
+        return tuple(
+            reliability(action, chances[:, column], self.taken[:, column], self.stands_for)
+            for column, action in enumerate(ranker.actions)
+        )

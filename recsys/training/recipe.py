@@ -81,11 +81,13 @@ def fit_bundle(
     *,
     timed: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
     past_folder: Path | None = None,
+    reported: Callable[[str, object], None] = lambda *_: None,
 ) -> None:
     """A complete bundle in one go: the ranker's labels lie in the window [start, end).
 
     Nothing from `end` on is learned. `timed` is entered with the name of each step. The bundle
     whose first stages end before the window, which the ranker learned from, is kept if named.
+    `reported` gets each training's name and report; the sequence model is trained twice.
     """
     label_us, until_us = window
     past = past_folder or folder / ".past"
