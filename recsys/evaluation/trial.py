@@ -5,7 +5,7 @@ is relevant, all items are ranked, users without an answer score 0.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -13,9 +13,14 @@ import polars as pl
 from features.arrays import Float64Array, Int32Array, Int64Array
 from features.interactions import Interactions
 from recsys.bundle import Bundle
+from recsys.evaluation.beyond_accuracy import BeyondAccuracy
 from recsys.evaluation.bootstrap import Interval, bootstrap, paired_bootstrap
+from recsys.evaluation.comparisons import Comparison
 from recsys.evaluation.metrics import RowSets, catalogue_coverage, hit_rate, judge, ndcg, recall
 from recsys.evaluation.offline import RankedLists, ranked_lists
+from recsys.evaluation.reliability import Reliability
+from recsys.evaluation.samples import SampleShopper
+from recsys.evaluation.slices import Slice
 from recsys.policy import Policy
 from recsys.progress import Progress
 from recsys.training.queries import PastQueries, window_queries
@@ -27,7 +32,7 @@ EVERY_ITEM = 1_000_000  # outcomes of one shopper that count: all of them
 
 @dataclass(frozen=True, slots=True)
 class TrialResult:
-    """Means over shoppers by who ranked, and the ranker's nDCG@10 against its rivals."""
+    """Means over shoppers by who ranked, and how the ranker stands against its rivals."""
 
     users: int
     start_us: int
@@ -36,6 +41,12 @@ class TrialResult:
     intervals: dict[str, Interval]  # ranker's own, by metric
     against: dict[str, Interval]  # rival → interval of the difference in nDCG@10
     candidate_recall: float
+    strangers: int = 0  # of the users: nothing was known of them at the cut
+    comparisons: tuple[Comparison, ...] = ()  # headline metrics × rivals
+    slices: tuple[Slice, ...] = ()
+    beyond: dict[str, BeyondAccuracy] = field(default_factory=dict)  # by who ranked
+    reliability: tuple[Reliability, ...] = ()  # by action
+    samples: tuple[SampleShopper, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
