@@ -23,6 +23,7 @@ from jobs.console import Terminal
 from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
 from jobs.importing.summary import show_reports, worst_share
 from jobs.sample import FIRST_DAY, Size, Storefront, write_sample
+from jobs.tuning_commands import benchmark_storefront
 from recsys.releases import Releases
 from recsys.settings import read_settings
 
@@ -208,6 +209,7 @@ def benchmark(
 app.command()(benchmark_encoder)
 app.command()(benchmark_index)
 app.command()(benchmark_embedding)
+app.command()(benchmark_storefront)
 
 
 @app.command()

@@ -63,9 +63,9 @@ def benchmark_index(
     from recsys.retrieval.text_space import load_taste_vectors
     from recsys.training.index import IndexConfig
 
-    chosen = cast("Sequence[IndexKind]", _among(kinds, get_args(IndexKind), "--kinds"))
-    rows_of = _numbers(sizes, "--sizes", int, (K, 10**9))
-    shares = _numbers(allowed, "--allowed", float, (1e-6, 1.0))
+    chosen = cast("Sequence[IndexKind]", among(kinds, get_args(IndexKind), "--kinds"))
+    rows_of = numbers(sizes, "--sizes", int, (K, 10**9))
+    shares = numbers(allowed, "--allowed", float, (1e-6, 1.0))
     folder, terminal = _release(read_settings(), release), Terminal()
     rows = index_speed(
         np.ascontiguousarray(load_taste_vectors(folder / "text")),
@@ -110,7 +110,7 @@ def _table(terminal: Terminal, title: str, rows: "Sequence[Any]") -> None:
     terminal.table(title, columns, [list(astuple(row)) for row in rows])
 
 
-def _numbers(text: str, option: str, kind: "Callable[[str], N]", bounds: tuple[N, N]) -> list[N]:
+def numbers(text: str, option: str, kind: "Callable[[str], N]", bounds: tuple[N, N]) -> list[N]:
     low, high = bounds
     try:
         found = [kind(number) for number in text.split(",")]
@@ -123,7 +123,7 @@ def _numbers(text: str, option: str, kind: "Callable[[str], N]", bounds: tuple[N
     return found
 
 
-def _among(text: str, known: tuple[str, ...], option: str) -> list[str]:
+def among(text: str, known: tuple[str, ...], option: str) -> list[str]:
     found = [name.strip() for name in text.split(",") if name.strip()]
     if not found or not set(found) <= set(known):
         raise ConfigError(f"{option}: found {text!r}, expected some of {', '.join(known)}")

@@ -89,12 +89,17 @@ class Plan:
             newer = log.user_rows[(log.time_us >= live.end_us) & (log.weights > 0)]
             enough = len(np.unique(newer)) >= 20
             evaluation = live.end_us if enough else max(evaluation, live.evaluation_us or 0)
-        label = window_with_users(
-            log, evaluation, max(min(LABEL_USERS, int(LABEL_SHARE * n_users)), 20)
-        )
+        label = label_start(log, evaluation)
         if live is not None and live.label_us is not None and live.label_us < evaluation:
             label = max(label, live.label_us)
         return cls(label, evaluation, as_of_us)
+
+
+def label_start(log: Interactions, end_us: int) -> int:
+    """Where the ranker's label window starts that ends at `end`."""
+    return window_with_users(
+        log, end_us, max(min(LABEL_USERS, int(LABEL_SHARE * len(log.user_ids))), 20)
+    )
 
 
 def end_of(log: Interactions, now_us: int) -> int:

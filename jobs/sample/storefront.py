@@ -129,15 +129,7 @@ class Storefront:
         self, shopper_id: str, item_ids: Sequence[str], at_us: int
     ) -> dict[str, Float64Array]:
         """P(action) for each item, (k,) each, given that the shopper looks at its position."""
-        c = conditionals(self.utility(shopper_id, item_ids, at_us))
-        opened = c.view * c.click
-        return {
-            "view": c.view,
-            "click": opened,
-            "share": opened * c.share,
-            "cart": opened * c.cart,
-            "purchase": opened * c.cart * c.purchase,
-        }
+        return action_chances(self.utility(shopper_id, item_ids, at_us))
 
     def click_probability(
         self,
@@ -162,11 +154,7 @@ class Storefront:
         weights: Mapping[str, float] = EVENT_WEIGHTS,
     ) -> Float64Array:
         """(k,) Σ weight · P(action), given that the shopper looks."""
-        chances = self.action_probabilities(shopper_id, item_ids, at_us)
-        value = np.zeros(len(item_ids))
-        for action, chance in chances.items():
-            value += weights.get(action, 0.0) * chance
-        return value
+        return weighted(self.action_probabilities(shopper_id, item_ids, at_us), weights)
 
     def slate_value(self, shopper_id: str, item_ids: Sequence[str], at_us: int) -> float:
         """Expected clicks on a slate shown in this order."""
@@ -192,6 +180,25 @@ def conditionals(utility: npt.NDArray[np.floating]) -> Conditionals:
     return Conditionals(
         *(_logistic(a + b * utility) for a, b in (_VIEW, _CLICK, _SHARE, _CART, _PURCHASE))
     )
+
+
+def action_chances(utility: npt.NDArray[np.floating]) -> dict[str, Float64Array]:
+    """P(action) given that the shopper looks, in the shape of `utility`."""
+    c = conditionals(utility)
+    opened = c.view * c.click
+    return {
+        "view": c.view,
+        "click": opened,
+        "share": opened * c.share,
+        "cart": opened * c.cart,
+        "purchase": opened * c.cart * c.purchase,
+    }
+
+
+def weighted(chances: Mapping[str, Float64Array], weights: Mapping[str, float]) -> Float64Array:
+    """Σ weight · P(action)."""
+    parts = [weights.get(action, 0.0) * chance for action, chance in chances.items()]
+    return np.sum(parts, axis=0, dtype=np.float64)
 
 
 def hashed_uniform(seed: int, day: int, numbers: Int64Array, *, salt: int) -> Float64Array:
