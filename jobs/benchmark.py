@@ -29,7 +29,7 @@ from recsys.evaluation.bootstrap import bootstrap
 from recsys.evaluation.metrics import judge, ndcg, recall
 from recsys.evaluation.offline import RankedLists, ranked_lists
 from recsys.progress import Progress
-from recsys.training.queries import window_queries
+from recsys.training.queries import PastQueries, window_queries
 from recsys.training.recipe import RecipeConfig, TrainingData, fit_bundle, known_to
 
 EVENT_TYPES = (EventType("view", 1.0),)
@@ -53,7 +53,7 @@ class BenchmarkReport:
     peak_rss_mb: float
 
 
-class _Watch:
+class Watch:
     """Seconds by step."""
 
     def __init__(self) -> None:
@@ -77,27 +77,49 @@ def run_benchmark(
     progress: Progress,
 ) -> BenchmarkReport:
     """`items` are ITEM_SCHEMA rows, `sequences` (user_id, position, item_id) in order."""
-    items = with_unlisted_items(items, sequences["item_id"])
-    data = TrainingData(items, on_a_clock(items, sequences), EVENT_TYPES)
-    test_us = int(data.log.time_us.max())
-    known_until = test_us if refit else test_us - US_PER_DAY
-    watch = _Watch()
-    with _temporary() as work:
-        window = (known_until - US_PER_DAY, known_until)
+    data, watch = sequence_data(items, sequences), Watch()
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        work = Path(name)
+        window = label_window(data, refit=refit)
         fit_bundle(data, window, seeded(config, seed), work, progress, timed=watch.step)
         bundle = Bundle.load(work, threads=2)
         with watch.step("answers"):
-            past = window_queries(
-                data.log,
-                test_us,
-                test_us + 1,
-                per_user=1,
-                max_labels=1,
-                rng=np.random.default_rng(seed),
-            )
-            past = known_to(bundle.factors, past, data.log.user_ids)
+            past = last_items(data, bundle)
             lists = ranked_lists(bundle, past, config.policy, progress)
     return _report(lists, data, dataset, refit, seed, watch.seconds)
+
+
+def sequence_data(items: pl.DataFrame, sequences: pl.DataFrame) -> TrainingData:
+    """ITEM_SCHEMA rows and (user_id, position, item_id); items without a row get one."""
+    items = with_unlisted_items(items, sequences["item_id"])
+    log = on_a_clock(items, sequences)
+    if len(log) == 0:
+        raise DataError(
+            f"found no events on {len(items)} items, expected sequences of them: "
+            "check that both files are of one shop"
+        )
+    return TrainingData(items, log, EVENT_TYPES)
+
+
+def label_window(data: TrainingData, *, refit: bool = False) -> tuple[int, int]:
+    """The day the ranker's labels lie on; nothing from its end on is learned."""
+    test_us = int(data.log.time_us.max())
+    known_until = test_us if refit else test_us - US_PER_DAY
+    return known_until - US_PER_DAY, known_until
+
+
+def last_items(data: TrainingData, bundle: Bundle) -> PastQueries:
+    """Everybody asked for their last item, with all before it as history."""
+    test_us = int(data.log.time_us.max())
+    past = window_queries(
+        data.log,
+        test_us,
+        test_us + 1,
+        per_user=1,
+        max_labels=1,
+        rng=np.random.default_rng(0),  # there is one moment a shopper to draw
+    )
+    return known_to(bundle.factors, past, data.log.user_ids)
 
 
 def on_a_clock(items: pl.DataFrame, sequences: pl.DataFrame) -> Interactions:
@@ -157,12 +179,6 @@ def _report(
         seconds={**seconds, "total": sum(seconds.values())},
         peak_rss_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
-
-
-@contextmanager
-def _temporary() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as folder:
-        yield Path(folder)
 
 
 def read_items(path: Path) -> pl.DataFrame:
