@@ -1,8 +1,8 @@
-"""The night's figures: SVG that takes its colours and fonts from the page around it."""
+"""The figures of reports: SVG that takes its colours and fonts from the page around it."""
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -36,17 +36,40 @@ class Span:
     high: float
 
 
-def differences(name: str, spans: Sequence[Span], *, unit: str, words: str) -> Picture:
-    """A dot and an interval a row, against the line of no difference."""
+def differences(
+    name: str,
+    spans: Sequence[Span],
+    *,
+    unit: str,
+    words: str,
+    beside: Sequence[Span] = (),
+    legend: tuple[str, str] = ("", ""),
+    title: str = "",
+    limits: tuple[float, float] | None = None,
+) -> Picture:
+    """A dot and an interval a row, against the line of no difference.
+
+    `beside` are more of them in the same rows, found by their names; `legend` names both series.
+    """
+    rows = list(dict.fromkeys(span.name for span in (*spans, *beside)))
+    apart = 0.3 if beside else 0.0
     with _style():
-        figure, axes = _axes(0.75 + 0.34 * len(spans))
+        figure, axes = _axes(0.75 + (0.34 + apart / 2) * len(rows))
         axes.axvline(0, color=INK, linewidth=1)
-        for row, span in enumerate(spans):
-            axes.plot([span.low, span.high], [row, row], color=FIRST, gid=f"interval-{row}")
-            axes.plot(span.mean, row, "o", color=FIRST, markersize=6)
+        for n, span in enumerate((*spans, *beside)):
+            colour, mark, shift = (FIRST, "o", -0.5) if n < len(spans) else (SECOND, "s", 0.5)
+            row = rows.index(span.name) + shift * apart
+            label = legend[0] if n == 0 else legend[1] if n == len(spans) else ""
+            axes.plot([span.low, span.high], [row, row], color=colour, gid=f"interval-{n}")
+            axes.plot(span.mean, row, mark, color=colour, markersize=6, label=label)
         axes.margins(x=0.12)
-        _rows(axes, [span.name for span in spans])
+        if limits is not None:
+            axes.set_xlim(*limits)
+        _rows(axes, rows)
         axes.set_xlabel(unit)
+        axes.set_title(title, loc="left", fontsize=9)
+        if beside:
+            _legend(figure)
         return Picture(_svg(name, figure), words)
 
 
@@ -59,27 +82,78 @@ def curve(
     reference: tuple[str, float] | None = None,
 ) -> Picture:
     """`points` (step, value) in step order; a reference is a dashed line with its name."""
+    return curves(name, {label: points}, label=label, words=words, reference=reference)
+
+
+def curves(
+    name: str,
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    label: str,
+    words: str,
+    reference: tuple[str, float] | None = None,
+    step: str = "step",
+) -> Picture:
+    """Up to two lines over the same steps, told apart by a legend."""
     with _style():
         figure, axes = _axes(2.3)
-        steps, values = zip(*points, strict=True)
-        mark = "o" if len(points) <= 40 else ""  # 40 marks are still apart at this width
-        axes.plot(steps, values, color=FIRST, marker=mark, markersize=4, gid="curve")
-        if reference is not None:
-            axes.axhline(reference[1], color=SECOND, linestyle=(0, (4, 3)))
-            axes.annotate(
-                reference[0],
-                (1, reference[1]),
-                (0, 3),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                ha="right",
+        for number, (named, points) in enumerate(lines.items()):
+            steps, values = zip(*points, strict=True)
+            mark = "os"[number] if len(points) <= 40 else ""  # 40 are still apart at this width
+            axes.plot(
+                steps,
+                values,
+                color=(FIRST, SECOND)[number],
+                marker=mark,
+                markersize=4,
+                gid=f"curve-{number}" if number else "curve",
+                label=named,
             )
+        if reference is not None:
+            _reference(axes, *reference)
         axes.margins(y=0.15)
         axes.locator_params(axis="x", integer=True)
         axes.grid(axis="y")
-        axes.set_xlabel("step")
+        axes.set_xlabel(step)
+        axes.set_title(label, loc="left", fontsize=9)
+        if len(lines) > 1:
+            _legend(figure)
+        return Picture(_svg(name, figure), words)
+
+
+def reliability(
+    name: str, points: Sequence[tuple[float, float]], *, label: str, words: str
+) -> Picture:
+    """`points` (predicted, observed) from 0 to 1; on the dashed diagonal a probability is right."""
+    most = max((value for point in points for value in point), default=0) or 1
+    with _style():
+        figure, axes = _axes(2.8)
+        axes.plot([0, most], [0, most], color=SOFT, linestyle=(0, (4, 3)))
+        predicted, observed = zip(*points, strict=True)
+        axes.plot(predicted, observed, color=FIRST, marker="o", markersize=4, gid="curve")
+        axes.margins(0.06)
+        axes.locator_params(nbins=5)
+        axes.grid()
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("taken")
         axes.set_title(label, loc="left", fontsize=9)
         return Picture(_svg(name, figure), words)
+
+
+def _reference(axes: Axes, name: str, value: float) -> None:
+    axes.axhline(value, color=SECOND, linestyle=(0, (4, 3)))
+    axes.annotate(
+        name,
+        (1, value),
+        (0, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+    )
+
+
+def _legend(figure: Figure) -> None:
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
 
 
 def _style() -> AbstractContextManager[None]:
