@@ -8,26 +8,46 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.arrays import Float32Array, Int32Array, Int64Array
+from features.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
 from features.covisitation import Neighbours
-from features.events import US_PER_DAY
+from features.events import US_PER_DAY, US_PER_SECOND
 
 STEP_DECAY = 0.7  # each event further back counts this much less; from the text-only runs on Beauty
 HISTORY_LENGTH = 50  # events looked at; longer histories added nothing on Beauty (median 7)
+SESSION_GAP_US = 1_800 * US_PER_SECOND  # web analytics' usual half hour
+PRICE_SPREAD = 0.25  # log price; a shopper's own spread is never thought narrower than a quarter
+TOP = 3  # most similar items of the history that are averaged
 
-# How candidate and history item may be alike. Each gives three views.
-RELATIONS = ("text", "sequence", "factors", "co_visited")
+# How candidate and history item may be alike, and what is read from it.
+VECTORS = ("text", "sequence", "factors")
+RELATIONS = (*VECTORS, "co_visited", "tags")
+LIKENESSES = ("last", "best", "top3", "recent")
 
-HISTORY_VIEWS = (
-    *(f"{relation}_to_{what}" for relation in RELATIONS for what in ("last", "best", "recent")),
-    "times_seen",
-    "days_since_seen",
-    "tag_affinity",
-    "tag_match_last",
-    "price_gap",
+SHOPPER_VIEWS = (
+    "usual_price",
     "history_length",
     "days_since_last_event",
     "action_strength",
+    "events_last_day",
+    "events_last_week",
+    "session_length",
+    "tag_breadth",
+)
+HISTORY_VIEWS = (
+    *(f"{relation}_to_{what}" for relation in RELATIONS for what in LIKENESSES),
+    "co_visited_lists",
+    "times_seen",
+    "days_since_seen",
+    "seen_strength",
+    "seen_last_day",
+    "tag_affinity",
+    "tag_match_last",
+    "rare_tag_affinity",
+    "rarest_tag_affinity",
+    "best_tag_affinity",
+    "price_gap",
+    "price_gap_z",
+    *SHOPPER_VIEWS,
 )
 
 
@@ -38,7 +58,7 @@ class ItemRelations:
     vectors: dict[str, Float32Array]  # "text", "sequence", "factors": (n_items, d)
     neighbours: Neighbours
     tags: Int32Array  # (n_items, most tags of an item), padded with -1
-    n_tags: int
+    tag_rarity: Float32Array  # (n_tags + 1,) ≥ 0; the last is 0, for tag -1
     log_price: Float32Array  # (n_items,), NaN where unknown
 
 
@@ -50,6 +70,12 @@ class History:
     weights: Float32Array  # of the event types; negative is aversion
     time_us: Int64Array
 
+    def step_weights(self) -> Float32Array:
+        """(n,) the type's weight, times STEP_DECAY for each step back."""
+        decay = (STEP_DECAY ** np.arange(len(self.item_rows))[::-1]).astype(np.float32)
+        weights: Float32Array = decay * self.weights
+        return weights
+
 
 def history_views(
     history: History, candidates: Int32Array, now_us: int, relations: ItemRelations
@@ -59,43 +85,67 @@ def history_views(
     if len(history.item_rows) == 0 or len(candidates) == 0:
         out[:, HISTORY_VIEWS.index("history_length")] = 0.0
         return out
-    decay = (STEP_DECAY ** np.arange(len(history.item_rows))[::-1]).astype(np.float32)
-    recent = decay * history.weights
+    recent = history.step_weights()
     recent /= max(float(np.abs(recent).sum()), 1e-9)  # events may all weigh nothing
-    column = 0
-    for relation in RELATIONS:
-        alike = _alike(relation, history.item_rows, candidates, relations)
-        out[:, column] = alike[:, -1]
-        out[:, column + 1] = alike.max(axis=1)
-        # einsum: OpenBLAS raises "invalid value" on finite matrices this narrow
-        out[:, column + 2] = np.einsum("ch,h->c", alike, recent)
-        column += 3
-    out[:, column:] = np.column_stack(
+    tags = _tags_of(history.item_rows, candidates, relations)
+    alike = np.stack(
         [
-            *_seen(history, candidates, now_us),
-            *_tag_match(history, candidates, recent, relations),
-            _price_gap(history, candidates, recent, relations),
-            *_shopper(history, len(candidates), now_us),
+            *(_cosines(relations.vectors[v], candidates, history.item_rows) for v in VECTORS),
+            neighbour_scores(history.item_rows, candidates, relations.neighbours),
+            tags.cosines(),
         ]
     )
+    columns = [
+        *_likenesses(alike, recent),
+        np.log1p((alike[RELATIONS.index("co_visited")] > 0).sum(axis=1)),
+        *_seen(history, candidates, now_us),
+        *tags.affinities(recent),
+        *_prices(history, candidates, recent, relations),
+        *_shopper(history, tags, now_us),
+    ]
+    for column, values in enumerate(columns):
+        out[:, column] = values
     return out
 
 
-def _alike(
-    relation: str, history_rows: Int32Array, candidates: Int32Array, relations: ItemRelations
+def _likenesses(alike: Float32Array, recent: Float32Array) -> Float32Array:
+    """(n_relations · len(LIKENESSES), n_candidates) of (n_relations, n_candidates, n_history)."""
+    top = alike
+    if alike.shape[2] > TOP:
+        top = np.partition(alike, -TOP, axis=2)[:, :, -TOP:]
+    found = np.stack(
+        [
+            alike[:, :, -1],
+            top.max(axis=2),
+            top.mean(axis=2),
+            # einsum: OpenBLAS raises "invalid value" on finite matrices this narrow
+            np.einsum("rch,h->rc", alike, recent),
+        ],
+        axis=1,
+    )
+    return found.reshape(-1, alike.shape[1])
+
+
+def _cosines(
+    vectors: Float32Array, candidates: Int32Array, history_rows: Int32Array
 ) -> Float32Array:
-    """(n_candidates, n_history) cosine, or the co-visitation score history item → candidate."""
-    if relation == "co_visited":
-        return neighbour_scores(history_rows, candidates, relations.neighbours)
-    vectors = relations.vectors[relation]
-    return unit_rows(vectors[candidates]) @ unit_rows(vectors[history_rows]).T
+    """(n_candidates, n_history); 0 where a vector is zero."""
+    these, past = vectors[candidates], vectors[history_rows]
+    products = these @ past.T  # scaled afterwards: it is much smaller than the vectors
+    products /= _lengths(these)[:, None]
+    products /= _lengths(past)
+    return products
 
 
 def unit_rows(vectors: Float32Array) -> Float32Array:
     """Rows of length one; a zero row stays zero."""
-    norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-    unit: Float32Array = vectors / np.maximum(norms, 1e-9)[:, None]
+    unit: Float32Array = vectors / _lengths(vectors)[:, None]
     return unit
+
+
+def _lengths(vectors: Float32Array) -> Float32Array:
+    lengths: Float32Array = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    return np.maximum(lengths, np.float32(1e-9))
 
 
 def neighbour_scores(
@@ -115,45 +165,106 @@ def neighbour_scores(
     return out
 
 
-def _seen(history: History, candidates: Int32Array, now_us: int) -> tuple[Float32Array, ...]:
-    same = candidates[:, None] == history.item_rows[None, :]
-    last = np.where(same, history.time_us[None, :], np.iinfo(np.int64).min).max(axis=1)
-    days = np.where(same.any(axis=1), (now_us - last) / US_PER_DAY, np.nan)
-    return same.sum(axis=1).astype(np.float32), np.log1p(days).astype(np.float32)
+@dataclass(frozen=True, slots=True)
+class _Tags:
+    """Tags of the candidates beside those of the history, which are numbered from 0 on."""
+
+    number: Int64Array  # (n_candidates, width) of the candidate's tag, n_tags where not in history
+    present: BoolArray  # (n_candidates, width)
+    rarity: Float32Array  # (n_candidates, width), 0 where not present
+    past_rarity: Float32Array  # (n_history, n_tags + 1), 0 where the item has not the tag
+    past_present: BoolArray  # (n_history, n_tags + 1)
+
+    def cosines(self) -> Float32Array:
+        """(n_candidates, n_history) of tag vectors weighted by rarity, as in TF-IDF."""
+        dense = np.zeros((len(self.number), self.past_rarity.shape[1]), np.float32)
+        dense[np.arange(len(dense))[:, None], self.number] = self.rarity
+        alike: Float32Array = dense[:, :-1] @ self.past_rarity[:, :-1].T
+        alike /= _lengths(self.rarity)[:, None]
+        alike /= _lengths(self.past_rarity)
+        return alike
+
+    def affinities(self, recent: Float32Array) -> tuple[Float32Array, ...]:
+        """By the weight of recent events that have the tag: mean, match with the last, rare tags.
+
+        The last three are the mean weighted by rarity, that of the rarest tag, and the best
+        product of the two.
+        """
+        taste = np.einsum("h,ht->t", recent, self.past_present)
+        taste[-1] = 0.0
+        weight = taste[self.number]
+        n_tags = np.maximum(self.present.sum(axis=1), 1)
+        rare = weight * self.rarity
+        is_rarest = self.rarity == self.rarity.max(axis=1, keepdims=True)
+        rarest = np.where(is_rarest & self.present, weight, -np.inf).max(axis=1)
+        best = np.where(self.present, rare, -np.inf).max(axis=1)
+        return (
+            weight.sum(axis=1) / n_tags,
+            self.past_present[-1][self.number].sum(axis=1) / n_tags,
+            rare.sum(axis=1) / np.maximum(self.rarity.sum(axis=1), 1e-9),
+            np.where(self.present.any(axis=1), rarest, 0.0),
+            np.where(self.present.any(axis=1), best, 0.0),
+        )
 
 
-def _tag_match(
-    history: History, candidates: Int32Array, recent: Float32Array, relations: ItemRelations
-) -> tuple[Float32Array, Float32Array]:
-    """Mean taste weight of the candidate's tags; share of its tags that the last item has too."""
-    tags = relations.tags[candidates]
-    present = tags >= 0
-    n_present = np.maximum(present.sum(axis=1), 1)
-    seen = relations.tags[history.item_rows]
-    taste = np.bincount(  # tag -1 lands in the extra last slot
-        np.where(seen >= 0, seen, relations.n_tags).ravel(),
-        weights=np.repeat(recent, seen.shape[1]),
-        minlength=relations.n_tags + 1,
+def _tags_of(history_rows: Int32Array, candidates: Int32Array, relations: ItemRelations) -> _Tags:
+    past, these = relations.tags[history_rows], relations.tags[candidates]
+    these = these[:, : max(int((these >= 0).sum(axis=1).max()), 1)]  # padding is on the right
+    own = np.unique(past[past >= 0])
+    number_of = np.full(len(relations.tag_rarity), len(own), np.int64)  # the last is of tag -1
+    number_of[own] = np.arange(len(own))
+    past_present = np.zeros((len(past), len(own) + 1), np.bool_)
+    past_present[np.arange(len(past))[:, None], number_of[past]] = True
+    past_present[:, -1] = False
+    past_rarity = past_present * np.append(relations.tag_rarity[own], np.float32(0))
+    return _Tags(
+        number_of[these],
+        these >= 0,
+        relations.tag_rarity[these],
+        past_rarity,
+        past_present,
     )
-    affinity = (taste[np.where(present, tags, 0)] * present).sum(axis=1) / n_present
-    last = np.isin(tags, seen[-1][seen[-1] >= 0]).sum(axis=1) / n_present
-    return affinity.astype(np.float32), last.astype(np.float32)
 
 
-def _price_gap(
+def _seen(history: History, candidates: Int32Array, now_us: int) -> tuple[Float64Array, ...]:
+    """Events on the candidate, days since the last, their weight by recency, one in a day."""
+    same = candidates[:, None] == history.item_rows[None, :]
+    days = np.maximum(now_us - history.time_us, 0) / US_PER_DAY
+    since = np.where(same, days, np.inf).min(axis=1)
+    return (
+        same.sum(axis=1).astype(np.float64),
+        np.log1p(np.where(np.isfinite(since), since, np.nan)),
+        np.einsum("ch,h->c", same, history.weights / np.log2(2 + days)),
+        (since <= 1).astype(np.float64),
+    )
+
+
+def _prices(
     history: History, candidates: Int32Array, recent: Float32Array, relations: ItemRelations
-) -> Float32Array:
-    """log(candidate's price) minus the recent mean of log prices."""
+) -> tuple[Float32Array | float, ...]:
+    """log(candidate's price) minus the recent mean of log prices; over their spread; that mean."""
     price = relations.log_price[history.item_rows]
     weight = np.where(np.isfinite(price), np.maximum(recent, 0.0), 0.0)
     if weight.sum() <= 0:
-        return np.full(len(candidates), np.nan, np.float32)
-    usual = np.nansum(weight * np.nan_to_num(price)) / weight.sum()
-    gap: Float32Array = (relations.log_price[candidates] - usual).astype(np.float32)
-    return gap
+        return np.nan, np.nan, np.nan
+    weight, price = weight / weight.sum(), np.nan_to_num(price)
+    usual = float((weight * price).sum())
+    spread = np.sqrt((weight * (price - usual) ** 2).sum() + PRICE_SPREAD**2)
+    gap = relations.log_price[candidates] - usual
+    return gap, gap / spread, usual
 
 
-def _shopper(history: History, n: int, now_us: int) -> tuple[Float32Array, ...]:
-    last_days = max(now_us - int(history.time_us[-1]), 0) / US_PER_DAY
-    values = (np.log1p(len(history.item_rows)), np.log1p(last_days), history.weights.mean())
-    return tuple(np.full(n, value, np.float32) for value in values)
+def _shopper(history: History, tags: _Tags, now_us: int) -> tuple[float, ...]:
+    """SHOPPER_VIEWS; the same for every candidate."""
+    ago_us = np.maximum(now_us - history.time_us, 0)
+    in_session = history.time_us >= history.time_us[-1] - SESSION_GAP_US
+    liked = tags.past_present[history.weights > 0]
+    return (
+        np.log1p(len(ago_us)),
+        np.log1p(ago_us[-1] / US_PER_DAY),
+        float(history.weights.mean()),
+        np.log1p((ago_us <= US_PER_DAY).sum()),
+        np.log1p((ago_us <= 7 * US_PER_DAY).sum()),
+        np.log1p(in_session.sum()),
+        np.log1p(liked.any(axis=0).sum()),
+    )

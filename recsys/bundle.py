@@ -137,7 +137,7 @@ class Bundle:
                 vectors={"text": text, "sequence": sequence, "factors": factors},
                 neighbours=self.neighbours,
                 tags=self.catalog.tags,
-                n_tags=self.catalog.n_tags,
+                tag_rarity=self.catalog.tag_rarity,
                 log_price=self.catalog.log_price,
             ),
             snapshots=self.snapshots,

@@ -37,6 +37,7 @@ class Catalog:
         self._further_tags: dict[int, list[str]] = {}  # by item row, those beyond MAX_TAGS
         self._further_rows: dict[str, set[int]] = {}  # the same by tag
         self._tags = GrowingArray(np.empty((0, MAX_TAGS), np.int32))
+        self._items_with_tag = GrowingArray(np.empty(0, np.int64))
         self._available = GrowingArray(np.empty(0, np.bool_))
         self._log_price = GrowingArray(np.empty(0, np.float32))
         self._published_at_us = GrowingArray(np.empty(0, np.float64))
@@ -66,6 +67,16 @@ class Catalog:
         return len(self.tag_row_of)
 
     @property
+    def tag_rarity(self) -> Float32Array:
+        """(n_tags + 1,) log of items to items with the tag (inverse document frequency).
+
+        The last is 0, so that tag -1 weighs nothing.
+        """
+        counts = np.maximum(self._items_with_tag.rows, 1)
+        rarity = np.log(np.maximum(len(self), 1) / counts)
+        return np.append(np.maximum(rarity, 0), 0).astype(np.float32)
+
+    @property
     def n_available(self) -> int:
         return int(self.available.sum())
 
@@ -91,8 +102,16 @@ class Catalog:
         self._log_price.append(np.full(n_new, np.nan, np.float32))
         self._published_at_us.append(np.full(n_new, np.nan))
         rows = self.rows(items["item_id"].to_list())
+        before = self.tags[rows]
         self._write(rows, items)
+        self._recount_tags(before, self.tags[rows])
         return rows
+
+    def _recount_tags(self, before: Int32Array, after: Int32Array) -> None:
+        counts = self._items_with_tag
+        counts.append(np.zeros(self.n_tags - len(counts.rows), np.int64))
+        for tags, step in ((before, -1), (after, 1)):
+            counts.rows[:] += step * np.bincount(tags[tags >= 0], minlength=self.n_tags)
 
     def _write(self, rows: Int32Array, items: pl.DataFrame) -> None:
         for row, title, attributes, tags in zip(

@@ -1,19 +1,15 @@
 """The ranker's input: one row of FEATURE_VIEWS for each candidate, by day and by night alike."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from features.arrays import Float32Array, Int32Array
-from features.history import (
-    STEP_DECAY,
-    History,
-    ItemRelations,
-    history_views,
-    neighbour_scores,
-)
+from features.history import HISTORY_VIEWS, History, ItemRelations, history_views
 from features.snapshot import Snapshots
-from features.views import AFFINITIES, FEATURE_NAMES
+from features.views import AFFINITIES, FEATURE_NAMES, WITHIN_LIST
+from features.within import quantiles, z_scores
 from recsys.types import Candidates, Queries
 
 
@@ -32,37 +28,41 @@ def feature_rows(queries: Queries, candidates: Candidates, inputs: FeatureInputs
     if len(candidates) == 0:
         return np.empty((0, len(FEATURE_NAMES)), np.float32)
     histories = [history_of(queries, query, inputs.type_weights) for query in range(len(queries))]
-    affinities = _affinities(histories, candidates, inputs)
-    from_history = [
-        history_views(
-            histories[query],
-            candidates.item_rows[start:stop],
-            int(queries.now_us[query]),
-            inputs.relations,
-        )
-        for query, (start, stop) in _spans(candidates)
-    ]
-    return np.concatenate(
+    from_history = np.full((len(candidates), len(HISTORY_VIEWS)), np.nan, np.float32)
+    affinities = np.full((len(candidates), len(AFFINITIES)), np.nan, np.float32)
+    for query, span in _spans(candidates):
+        rows, now_us = candidates.item_rows[span], int(queries.now_us[query])
+        views = history_views(histories[query], rows, now_us, inputs.relations)
+        from_history[span] = views
+        for column, source in enumerate(AFFINITIES):
+            values = _affinity(source, query, rows, histories[query], views, candidates, inputs)
+            if values is not None:
+                affinities[span, column] = values
+    ranks = candidates.source_ranks
+    own = np.concatenate(
         [
-            np.where(np.isnan(candidates.source_ranks), 0.0, 1.0 / (1.0 + candidates.source_ranks)),
+            np.where(np.isnan(ranks), 0.0, 1.0 / (1.0 + ranks)),
             affinities,
-            (~np.isnan(candidates.source_ranks)).sum(axis=1, keepdims=True),
+            (~np.isnan(ranks)).sum(axis=1, keepdims=True),
             _snapshot_rows(queries, candidates, inputs.snapshots),
-            np.concatenate(from_history),
+            from_history,
         ],
         axis=1,
         dtype=np.float32,
     )
+    compared = own[:, _COMPARED]
+    within = [f(compared, candidates.offsets) for f in (z_scores, quantiles)]
+    return np.concatenate([own, *within], axis=1)
 
 
-def _spans(candidates: Candidates) -> list[tuple[int, tuple[int, int]]]:
-    return [
-        (query, (int(start), int(stop)))
-        for query, (start, stop) in enumerate(
-            zip(candidates.offsets[:-1], candidates.offsets[1:], strict=True)
-        )
-        if stop > start
-    ]
+_CO_VISITED_MEAN = HISTORY_VIEWS.index("co_visited_to_recent")
+_COMPARED = [FEATURE_NAMES.index(name) for name in WITHIN_LIST]
+
+
+def _spans(candidates: Candidates) -> Iterator[tuple[int, slice]]:
+    for query, start in enumerate(candidates.offsets[:-1]):
+        if candidates.offsets[query + 1] > start:
+            yield query, slice(int(start), int(candidates.offsets[query + 1]))
 
 
 def history_of(queries: Queries, query: int, type_weights: Float32Array) -> History:
@@ -74,27 +74,12 @@ def history_of(queries: Queries, query: int, type_weights: Float32Array) -> Hist
     )
 
 
-def _affinities(
-    histories: list[History], candidates: Candidates, inputs: FeatureInputs
-) -> Float32Array:
-    """(n, 2 · len(AFFINITIES)): each source's score of every candidate, and its z-score."""
-    out = np.full((len(candidates), 2 * len(AFFINITIES)), np.nan, np.float32)
-    for query, (start, stop) in _spans(candidates):
-        rows = candidates.item_rows[start:stop]
-        for column, source in enumerate(AFFINITIES):
-            values = _affinity(source, query, rows, histories[query], candidates, inputs)
-            if values is not None:
-                spread = max(float(values.std()), 1e-6)
-                out[start:stop, 2 * column] = values
-                out[start:stop, 2 * column + 1] = (values - values.mean()) / spread
-    return out
-
-
 def _affinity(
     source: str,
     query: int,
     rows: Int32Array,
     history: History,
+    views: Float32Array,
     candidates: Candidates,
     inputs: FeatureInputs,
 ) -> Float32Array | None:
@@ -102,10 +87,8 @@ def _affinity(
     if source == "co_visited":
         if len(history.item_rows) == 0:
             return None
-        scores = neighbour_scores(history.item_rows, rows, inputs.relations.neighbours)
-        steps = np.arange(len(history.item_rows), dtype=np.float32)[::-1]
-        decayed = STEP_DECAY**steps * history.weights
-        return np.asarray(np.einsum("ch,h->c", scores, decayed), np.float32)
+        total = np.abs(history.step_weights()).sum()  # the view is a mean, the source's score a sum
+        return views[:, _CO_VISITED_MEAN] * total
     vectors = candidates.query_vectors.get(source)
     if vectors is None or not vectors[query].any():
         return None

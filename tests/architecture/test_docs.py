@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from api.app import create_app
-from features.views import FEATURE_VIEWS
+from features.views_table import COMMAND, PATH, views_table
 from jobs.__main__ import app as commands
 from recsys.settings import PREFIX, Settings
 
@@ -25,14 +25,8 @@ def _text(*names: str) -> str:
     return "\n".join((REPOSITORY / name).read_text(encoding="utf-8") for name in names)
 
 
-def test_the_table_of_feature_views_is_the_list_the_ranker_reads() -> None:
-    table = ["| view | of | window | group | meaning |", "|---|---|---|---|---|"] + [
-        f"| `{v.name}` | {v.entity} | {v.window} | {v.group} | {v.meaning} |" for v in FEATURE_VIEWS
-    ]
-    lines = _text("features/README.md").splitlines()
-    start = lines.index(table[0])
-    found = lines[start : next((n for n in range(start, len(lines)) if not lines[n]), len(lines))]
-    assert found == table, "features/README.md should hold:\n" + "\n".join(table)
+def test_the_page_of_feature_views_is_the_list_the_ranker_reads() -> None:
+    assert PATH.read_text(encoding="utf-8") == views_table(), f"{PATH} is stale: run `{COMMAND}`"
 
 
 def test_every_command_is_documented() -> None:

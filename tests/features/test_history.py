@@ -33,7 +33,7 @@ def relations(**changes: object) -> ItemRelations:
             np.array([0, 2, 3, 3]), np.array([2, 1, 0], np.int32), np.array([0.9, 0.4, 0.7], "f4")
         ),
         "tags": np.array([[LIGHT, ROOM], [LIGHT, -1], [ROOM, OAK]], np.int32),
-        "n_tags": 3,
+        "tag_rarity": np.array([1, 1, 3, 0], np.float32),
         "log_price": np.array([log(100), log(50), np.nan], np.float32),
     }
     return ItemRelations(**(given | changes))  # type: ignore[arg-type]
@@ -105,7 +105,7 @@ def test_tag_affinity_is_the_mean_taste_of_the_candidates_tags() -> None:
 
 
 def test_without_any_tags_there_is_no_affinity() -> None:
-    bare = relations(tags=np.full((3, 2), -1, np.int32), n_tags=0)
+    bare = relations(tags=np.full((3, 2), -1, np.int32), tag_rarity=np.zeros(1, np.float32))
     found = views(LAMP_THEN_SHADE, [LAMP, CHAIR], bare)
     assert found["tag_affinity"] == near(0, 0)
     assert found["tag_match_last"] == near(0, 0)

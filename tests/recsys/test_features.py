@@ -46,7 +46,7 @@ def rows_of(log: Interactions, past: PastQueries) -> Float32Array:
         vectors={"text": text, "sequence": text, "factors": text},
         neighbours=neighbours,
         tags=np.zeros((n, 1), np.int32),
-        n_tags=1,
+        tag_rarity=np.array([1, 0], np.float32),
         log_price=np.zeros(n, np.float32),
     )
     inputs = FeatureInputs(relations, snapshots, {"similar_text": text}, WEIGHTS)
@@ -111,7 +111,7 @@ def test_the_first_columns_are_the_ranks_by_source() -> None:
 def test_z_scores_are_within_the_request() -> None:
     log = log_of(("ann", "a", "view", 2), ("ann", "b", "view", 9), items=ITEMS)
     rows = rows_of(log, _asked(log, 10 * US_PER_DAY))
-    z = rows[:, FEATURE_NAMES.index("similar_text_z")]
+    z = rows[:, FEATURE_NAMES.index("similar_text_affinity_z")]
     assert z.mean() == pytest.approx(0, abs=1e-5)
     assert z.std() == pytest.approx(1, abs=1e-5)
 

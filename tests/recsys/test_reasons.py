@@ -20,7 +20,7 @@ def said(item: int, *events: tuple[int, str], found_by: tuple[str, ...] = ()) ->
             np.array([0, 1, 1, 1, 1]), np.array([SHADE], np.int32), np.array([0.5], np.float32)
         ),
         tags=np.full((4, 1), -1, np.int32),
-        n_tags=0,
+        tag_rarity=np.zeros(1, np.float32),
         log_price=np.full(4, np.nan, np.float32),
     )
     ranks = np.full((1, len(SOURCES)), np.nan, np.float32)
