@@ -29,6 +29,7 @@ from jobs.curves import open_curves
 from jobs.gate import judge_release
 from jobs.night_config import NightConfig
 from jobs.plan import Cuts, Places, Plan, end_of
+from jobs.ranker_step import learn_ranker, past_slates
 from jobs.steps import Done, Workshop, digest_of, link_tree
 from jobs.text_steps import TextDone, TextSteps, text_facts
 from recsys.bundle import Bundle
@@ -42,7 +43,6 @@ from recsys.training.recipe import (
     TrainingData,
     daily_ticks,
     fit_first_stages,
-    fit_ranking,
     write_catalogue,
 )
 from recsys.types import Ask
@@ -103,7 +103,7 @@ class Night:
         self._releases = Releases(places.releases)
         self._workshop = Workshop(places.work, progress)
         self._change, _ = store.items_changed_after(0)
-        lake = Lake(places.lake)
+        lake = self._lake = Lake(places.lake)
         closed = lake.close_events(store)
         lake.close_exposures(store)
         progress.say(f"ingest: {closed.rows:,} new events closed into {len(closed.days)} days")
@@ -216,18 +216,21 @@ class Night:
         window = (self._plan.label_us, self._plan.evaluation_us)
 
         def work(folder: Path) -> dict[str, object]:
+            slates = past_slates(
+                self._lake, self._releases, self._events, window[1], self._progress
+            )
             with self._assembled(encoder, text, past) as bundle:
-                try:
-                    report = fit_ranking(
-                        self._data, bundle, window, self._config.recipe, self._progress
-                    )
-                except DataError as error:
-                    self._progress.say(f"ranker: left out, {error}")
-                    return {"left_out": str(error)}
-                shutil.move(bundle / "ranker", folder / "ranker")
-            return asdict(report)
+                recipe = self._config.recipe
+                return learn_ranker(
+                    self._data, bundle, folder, window, recipe, slates, self._progress
+                )
 
-        inputs = {"past": past.digest, "window": window, "config": self._settings()}
+        inputs = {
+            "past": past.digest,
+            "window": window,
+            "slates": self._lake.digest(tables=("exposures",), end_us=window[1]),
+            "config": self._settings(),
+        }
         return self._workshop.step("ranker", inputs, work)
 
     def _trial(self, *parts: Done) -> TrialResult | None:

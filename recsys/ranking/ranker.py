@@ -1,4 +1,4 @@
-"""The ranker as it is served: a small network in plain NumPy, one head for each action."""
+"""The ranker as it is served: small networks in plain NumPy, one head for each action."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +17,18 @@ CLIP = 5.0  # standard deviations; rarer values say nothing more
 
 @dataclass(frozen=True, slots=True)
 class Ranker:
-    """P(action) of each candidate: standardise → two ReLU layers → one logit an action → sigmoid.
+    """P(action) of each candidate: standardise → ReLU layers → one logit an action → sigmoid.
 
-    The logits order the candidates (they were trained listwise); `calibration` (2, n_actions)
+    Networks are stacked along the first axis of every layer, and their logits averaged. The
+    logits order the candidates (they were trained listwise); `calibration` (2, n_actions)
     turns them into probabilities: sigmoid(slope · logit + intercept), Platt 1999.
     """
 
     actions: tuple[str, ...]
     mean: Float32Array  # (n_features,)
     scale: Float32Array  # (n_features,)
-    weights: tuple[Float32Array, ...]  # input→hidden, hidden→hidden, hidden→actions
-    biases: tuple[Float32Array, ...]
+    weights: tuple[Float32Array, ...]  # (networks, in, out): input→hidden, …, hidden→actions
+    biases: tuple[Float32Array, ...]  # (networks, out)
     calibration: Float32Array
 
     def standardise(self, features: Float32Array) -> Float32Array:
@@ -38,10 +39,18 @@ class Ranker:
 
     def logits(self, standardised: Float32Array) -> Float32Array:
         """(n, n_actions) of standardised rows."""
-        hidden = standardised
+        hidden = self._hidden(standardised)[-1]
+        each = hidden @ self.weights[-1] + self.biases[-1][:, None]
+        return np.asarray(each.mean(axis=0), np.float32)
+
+    def _hidden(self, standardised: Float32Array) -> list[Float32Array]:
+        """(networks, n, width) of each layer before the last, the input first."""
+        layers = [standardised[None]]
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = np.asarray(np.maximum(hidden @ weight + bias, 0), np.float32)
-        return np.asarray(hidden @ self.weights[-1] + self.biases[-1], np.float32)
+            hidden = layers[-1] @ weight
+            hidden += bias[:, None]
+            layers.append(np.maximum(hidden, 0, out=hidden))
+        return layers
 
     def probabilities(self, features: Float32Array) -> Float32Array:
         """(n, n_actions) calibrated P(action)."""
@@ -75,16 +84,10 @@ class Ranker:
         return groups
 
     def _gradient(self, x: Float32Array, action_weights: Float32Array) -> Float32Array:
-        masks = []
-        hidden = x
-        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-            hidden = hidden @ weight + bias
-            masks.append(hidden > 0)
-            hidden = np.maximum(hidden, 0.0)
-        back = np.tile(self.weights[-1] @ action_weights, (len(x), 1))
-        for mask, weight in zip(masks[::-1], self.weights[-2::-1], strict=True):
-            back = (back * mask) @ weight.T
-        return np.asarray(back, np.float32)
+        back = (self.weights[-1] @ action_weights)[:, None, :]
+        for hidden, weight in zip(self._hidden(x)[:0:-1], self.weights[-2::-1], strict=True):
+            back = (back * (hidden > 0)) @ weight.transpose(0, 2, 1)
+        return np.asarray(back.mean(axis=0), np.float32)
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
 """Questions about the past with known answers: histories cut at a moment, and what followed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from features.arrays import Float32Array, Int8Array, Int32Array, Int64Array
+from features.arrays import BoolArray, Float32Array, Int8Array, Int32Array, Int64Array
 from features.history import HISTORY_LENGTH
 from features.interactions import Interactions
 from recsys.types import Queries
@@ -20,7 +20,7 @@ class PastQueries:
     queries: Queries
     users: Int32Array  # (n,) user_row in the interactions they were cut from
     label_indptr: Int64Array
-    label_rows: Int32Array  # item rows of later positive events
+    label_rows: Int32Array  # item rows of later events
     label_types: Int8Array  # their event types
     seen_indptr: Int64Array
     seen_rows: Int32Array
@@ -34,7 +34,8 @@ class PastQueries:
         labels = _ranges(self.label_indptr[chosen], self.label_indptr[chosen + 1])
         seen = _ranges(self.seen_indptr[chosen], self.seen_indptr[chosen + 1])
         return PastQueries(
-            queries=Queries(
+            queries=replace(
+                q,
                 now_us=q.now_us[chosen],
                 user_rows=q.user_rows[chosen],
                 history_rows=q.history_rows[chosen],
@@ -59,22 +60,26 @@ def window_queries(
     max_labels: int,
     rng: np.random.Generator,
     now_us: int | None = None,
+    aversions: bool = False,
 ) -> PastQueries:
     """For each user with positive events in [start, end): what came next, asked at their moment.
 
     The first moment is that of the user's first event of the window; up to `per_user - 1` later
     ones are drawn at random. The query knows what is earlier than `now`, which is the moment's own
-    time unless given; the outcome is the next `max_labels` positive events within the window.
+    time unless given; the outcome is the next `max_labels` positive events within the window, with
+    `aversions` the negative ones too.
     """
-    inside = np.flatnonzero((log.time_us >= start_us) & (log.time_us < end_us) & (log.weights > 0))
+    in_window = (log.time_us >= start_us) & (log.time_us < end_us)
+    inside = np.flatnonzero(in_window & (log.weights > 0))
+    outcomes = np.flatnonzero(in_window & (log.weights != 0)) if aversions else inside
     moments = inside[_drawn_moments(log, inside, per_user, rng)]
     users = log.user_rows[moments]
     now = np.full(len(moments), now_us, np.int64) if now_us is not None else log.time_us[moments]
     known = _first_since(log, users, now)
-    position = np.searchsorted(inside, known)
-    last = np.searchsorted(log.user_rows[inside], users, side="right")
+    position = np.searchsorted(outcomes, known)
+    last = np.searchsorted(log.user_rows[outcomes], users, side="right")
     stop = np.minimum(position + max_labels, last)
-    labels = inside[_ranges(position, stop)]
+    labels = outcomes[_ranges(position, stop)]
     return PastQueries(
         queries=_histories(log, users, known, now),
         users=users,
@@ -128,22 +133,7 @@ def _histories(
 
 def with_users(past: PastQueries, user_rows: Int32Array) -> PastQueries:
     """`user_rows` (n_users of the log,): the row a model knows each user by, -1 if it does not."""
-    q = past.queries
-    return PastQueries(
-        queries=Queries(
-            now_us=q.now_us,
-            user_rows=user_rows[past.users],
-            history_rows=q.history_rows,
-            history_types=q.history_types,
-            history_time_us=q.history_time_us,
-        ),
-        users=past.users,
-        label_indptr=past.label_indptr,
-        label_rows=past.label_rows,
-        label_types=past.label_types,
-        seen_indptr=past.seen_indptr,
-        seen_rows=past.seen_rows,
-    )
+    return replace(past, queries=replace(past.queries, user_rows=user_rows[past.users]))
 
 
 def _indptr(sizes: Int64Array) -> Int64Array:
@@ -157,9 +147,9 @@ def _ranges(starts: Int64Array, stops: Int64Array) -> Int64Array:
     return np.repeat(starts - begins, sizes) + np.arange(int(sizes.sum()))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RankingRows:
-    """What the ranker learns from: candidates of past queries, which of them were taken.
+    """What the ranker learns from: candidates of past queries or slates, and which were taken.
 
     Query q owns rows `offsets[q]:offsets[q + 1]`.
     """
@@ -167,3 +157,30 @@ class RankingRows:
     offsets: Int64Array
     features: Float32Array  # (n, n_features)
     labels: Float32Array  # (n, n_actions) 1 where that action followed
+    stands_for: Float32Array  # (n,) candidates each row speaks for: above 1 where others were left
+    positions: Int32Array  # (n,) where on the page it was shown; -1: nobody knows if it was
+    held_out: BoolArray  # (n_queries,) not learned from, and also there without any outcome
+
+    def __len__(self) -> int:
+        return len(self.held_out)
+
+    @property
+    def query_index(self) -> Int64Array:
+        """(n,) which query each row belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
+
+    @property
+    def of_slates(self) -> BoolArray:
+        """(n_queries,) whether the query is a slate that was shown."""
+        return np.asarray(self.positions[self.offsets[:-1]] >= 0, np.bool_)
+
+
+def joined(first: RankingRows, *others: RankingRows) -> RankingRows:
+    """The queries of all of them, in that order."""
+    parts = [rows for rows in (first, *others) if len(rows)] or [first]
+    columns = ("features", "labels", "stands_for", "positions", "held_out")
+    sizes = np.concatenate([np.diff(rows.offsets) for rows in parts])
+    return RankingRows(
+        offsets=_indptr(sizes),
+        **{name: np.concatenate([getattr(rows, name) for rows in parts]) for name in columns},
+    )

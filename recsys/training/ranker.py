@@ -240,12 +240,13 @@ class _Checked:
         held = np.isin(rows.query_index, queries)
         shown = held & (rows.positions >= 0)
         enough = bool((taken[shown].sum(axis=0) >= ENOUGH_ACTIONS).all())
-        held = shown if enough or shown.sum() == held.sum() else held & (rows.positions < 0)
+        on_slates = enough or not (held & ~shown).any()
+        held = shown if on_slates else held & ~shown
         pull = np.where(
             rows.positions[held] >= 0, pulls[np.clip(rows.positions[held], 0, len(pulls) - 1)], 0
         )
         logits = ranker.logits(ranker.standardise(rows.features[held])) + pull[:, None]
-        return cls(logits.astype(np.float32), taken[held], rows.stands_for[held], enough)
+        return cls(logits.astype(np.float32), taken[held], rows.stands_for[held], on_slates)
 
     def calibration(self) -> Float32Array:
         """(2, n_actions) slopes and intercepts."""

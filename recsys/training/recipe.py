@@ -26,7 +26,14 @@ from recsys.retrieval.collaborative import FactorModel
 from recsys.retrieval.text_space import load_taste_vectors
 from recsys.training.collaborative import CollaborativeConfig, fit_collaborative
 from recsys.training.encoder.config import EncoderConfig
-from recsys.training.queries import PastQueries, window_queries, with_users
+from recsys.training.exposures import PastSlates, exposure_rows
+from recsys.training.queries import (
+    PastQueries,
+    RankingRows,
+    joined,
+    window_queries,
+    with_users,
+)
 from recsys.training.ranker import RankerConfig, RankerReport, fit_ranker
 from recsys.training.rows import labelled_batches, ranking_rows
 from recsys.training.sequence import SequenceConfig, fit_sequence
@@ -63,12 +70,12 @@ class TrainingData:
 
     @property
     def actions(self) -> tuple[str, ...]:
-        """Positive event types that occur: the ranker gets a head for each."""
+        """Event types that occur and tell of taste, or of aversion: a head of the ranker each."""
         seen = np.bincount(self.log.types, minlength=len(self.event_types)) > 0
         return tuple(
             kind.name
             for kind, occurs in zip(self.event_types, seen, strict=True)
-            if occurs and kind.is_positive
+            if occurs and kind.weight != 0
         )
 
 
@@ -173,18 +180,54 @@ def fit_ranking(
     window: tuple[int, int],
     config: RecipeConfig,
     progress: Progress,
+    *,
+    past: PastSlates | None = None,
 ) -> RankerReport:
-    """Adds ranker/ to a folder whose first stages were fitted before the window [start, end)."""
+    """Adds ranker/ to a folder whose first stages were fitted before the window [start, end).
+
+    Of `past` slates only what was shown, and what followed, before the window's end is learned.
+    """
     bundle = Bundle.load(bundle_folder, threads=2)
-    rng = np.random.default_rng(config.seed)
-    past = ranking_questions(data, bundle, window, config, rng)
-    batches = labelled_batches(
-        bundle, past, data.actions, config.policy, progress, label="ranking rows"
-    )
-    rows = ranking_rows(batches, max_negatives=config.ranker.max_negatives, rng=rng)
+    rows = rows_to_rank(data, bundle, window, config, progress, past=past)
     ranker, report = fit_ranker(rows, data.actions, config.ranker, progress)
     ranker.save(bundle_folder / "ranker")
     return report
+
+
+def rows_to_rank(
+    data: TrainingData,
+    bundle: Bundle,
+    window: tuple[int, int],
+    config: RecipeConfig,
+    progress: Progress,
+    *,
+    past: PastSlates | None = None,
+) -> RankingRows:
+    """What `fit_ranking` learns from."""
+    rng = np.random.default_rng(config.seed)
+    questions = ranking_questions(data, bundle, window, config, rng)
+    batches = labelled_batches(
+        bundle, questions, data.actions, config.policy, progress, label="ranking rows"
+    )
+    held_out_share = config.ranker.validation_share
+    rows = ranking_rows(
+        batches,
+        max_negatives=config.ranker.max_negatives,
+        rng=rng,
+        held_out_share=held_out_share,
+    )
+    if past is not None:
+        shown = exposure_rows(
+            past,
+            data.actions,
+            end_us=window[1],
+            max_slates=config.ranker.max_slates,
+            held_out_share=held_out_share,
+            rng=rng,
+        )
+        progress.say(f"ranker: {len(rows):,} past questions, {len(shown):,} slates to learn from")
+        rows = joined(rows, shown)
+    return rows
 
 
 def ranking_questions(
@@ -201,6 +244,7 @@ def ranking_questions(
         per_user=config.queries_per_user,
         max_labels=config.outcomes_per_query,
         rng=rng,
+        aversions=True,
     )
     past = known_to(bundle.factors, past, data.log.user_ids)
     if len(past) > config.max_queries:

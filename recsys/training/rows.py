@@ -7,12 +7,13 @@ from typing import TypeAlias
 import numpy as np
 
 from features.arrays import BoolArray, Float32Array, Int32Array, Int64Array
+from features.views import FEATURE_NAMES
 from recsys.bundle import Bundle
 from recsys.policy import Policy
 from recsys.progress import Progress
 from recsys.ranking.features import feature_rows
-from recsys.retrieval.merge import merge, select
-from recsys.training.queries import PastQueries, RankingRows
+from recsys.retrieval.merge import ask, merge, select
+from recsys.training.queries import PastQueries, RankingRows, joined
 from recsys.types import Candidates
 
 AnyInts: TypeAlias = Int32Array | Int64Array
@@ -45,7 +46,12 @@ def labelled_batches(
     for start in progress.track(starts, total=len(starts), label=label):
         batch = past.take(np.arange(start, min(start + BATCH, len(past))))
         answers = {
-            source.name: source.candidates(batch.queries, policy.sources[source.name])
+            source.name: ask(
+                source,
+                batch.queries,
+                policy.sources[source.name],
+                beyond_history=policy.filter_viewed,
+            )
             for source in bundle.sources
             if policy.sources.get(source.name, 0) > 0
         }
@@ -59,34 +65,54 @@ def labelled_batches(
 
 
 def ranking_rows(
-    batches: Iterator[Labelled], *, max_negatives: int, rng: np.random.Generator
+    batches: Iterator[Labelled],
+    *,
+    max_negatives: int,
+    rng: np.random.Generator,
+    held_out_share: float = 0.0,
 ) -> RankingRows:
     """Queries one of whose candidates was taken, with at most `max_negatives` of the others.
 
     Outcomes that no source proposed are left out: the ranker is to order what it will be given.
+    Held-out queries stay without any outcome too, or a ranker checked on them would promise more
+    than follows.
     """
-    features, labels, sizes = [], [], []
-    for batch in batches:
-        taken = batch.labels.max(axis=1, initial=0) > 0
-        query = batch.candidates.query_index
-        useful = np.isin(query, query[taken])
-        draw = np.where(taken, -1.0, rng.random(len(taken)))
-        order = np.lexsort((draw, query))
-        rank = np.arange(len(order)) - batch.candidates.offsets[query[order]]
-        n_taken = np.bincount(query[taken], minlength=len(batch.past))
-        keep = np.zeros(len(taken), np.bool_)
-        keep[order] = rank < n_taken[query[order]] + max_negatives
-        keep &= useful
-        features.append(batch.features[keep])
-        labels.append(batch.labels[keep])
-        counts = np.bincount(query[keep], minlength=len(batch.past))
-        sizes.append(counts[counts > 0])
-    n_features = features[0].shape[1] if features else 0
-    n_actions = labels[0].shape[1] if labels else 0
+    parts = [_kept(batch, max_negatives, held_out_share, rng) for batch in batches]
+    return joined(_NO_ROWS, *parts)
+
+
+_NO_ROWS = RankingRows(
+    offsets=np.zeros(1, np.int64),
+    features=np.empty((0, len(FEATURE_NAMES)), np.float32),
+    labels=np.empty((0, 0), np.float32),
+    stands_for=np.empty(0, np.float32),
+    positions=np.empty(0, np.int32),
+    held_out=np.empty(0, np.bool_),
+)
+
+
+def _kept(
+    batch: Labelled, max_negatives: int, held_out_share: float, rng: np.random.Generator
+) -> RankingRows:
+    query, sizes = batch.candidates.query_index, np.diff(batch.candidates.offsets)
+    taken = batch.labels.max(axis=1, initial=0) > 0
+    n_taken = np.bincount(query[taken], minlength=len(sizes))
+    draw = np.where(taken, -1.0, rng.random(len(taken)))
+    order = np.lexsort((draw, query))
+    rank = np.arange(len(order)) - batch.candidates.offsets[query[order]]
+    held_out = rng.random(len(sizes)) < held_out_share
+    useful = ((n_taken > 0) | held_out) & (sizes > 0)
+    keep = np.zeros(len(taken), np.bool_)
+    keep[order] = rank < n_taken[query[order]] + max_negatives
+    keep &= useful[query]
+    others = np.maximum((sizes - n_taken) / max(max_negatives, 1), 1)[query]
     return RankingRows(
-        np.concatenate([[0], np.cumsum(np.concatenate([[], *sizes]))]).astype(np.int64),
-        np.concatenate([np.empty((0, n_features), np.float32), *features]),
-        np.concatenate([np.empty((0, n_actions), np.float32), *labels]),
+        offsets=np.r_[0, np.cumsum(np.bincount(query[keep], minlength=len(sizes))[useful])],
+        features=batch.features[keep],
+        labels=batch.labels[keep],
+        stands_for=np.where(taken, 1, others)[keep].astype(np.float32),
+        positions=np.full(int(keep.sum()), -1, np.int32),
+        held_out=held_out[useful],
     )
 
 

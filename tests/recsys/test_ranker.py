@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from features.arrays import Float32Array
+from features.arrays import Float32Array, Int64Array
 from features.errors import DataError, ReleaseError
 from features.views import FEATURE_NAMES, FEATURE_VIEWS
 from recsys.progress import Silent
@@ -28,7 +28,21 @@ def rows(n_queries: int = 200, size: int = 8, seed: int = 0) -> RankingRows:
     labels = np.zeros((len(features), 2), np.float32)
     labels[best, 0] = 1
     labels[best[features[best, SIGNAL] > 112], 1] = 1
-    return RankingRows(np.arange(n_queries + 1) * size, features, labels)
+    return of_history(np.arange(n_queries + 1) * size, features, labels)
+
+
+def of_history(
+    offsets: Int64Array, features: Float32Array, labels: Float32Array
+) -> RankingRows:
+    """Nothing held out, nothing sub-sampled, nothing known to have been shown."""
+    return RankingRows(
+        offsets=offsets,
+        features=features,
+        labels=labels,
+        stands_for=np.ones(len(features), np.float32),
+        positions=np.full(len(features), -1, np.int32),
+        held_out=np.zeros(len(offsets) - 1, np.bool_),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +54,20 @@ def fitted() -> Ranker:
 
 
 def torch_logits(ranker: Ranker, features: Float32Array) -> Float32Array:
-    """The same network in torch, from the raw features on."""
+    """The same networks in torch, from the raw features on."""
     x = torch.from_numpy((features - ranker.mean) * ranker.scale).clamp(-CLIP, CLIP)
     x = torch.nan_to_num(x, nan=0.0)
-    layers: list[nn.Module] = []
-    for weight, bias in zip(ranker.weights, ranker.biases, strict=True):
-        linear = nn.Linear(*weight.shape)
-        linear.weight.data = torch.from_numpy(weight.T.copy())
-        linear.bias.data = torch.from_numpy(bias)
-        layers += [linear, nn.ReLU()]
-    with torch.no_grad():
-        return np.asarray(nn.Sequential(*layers[:-1])(x).numpy(), np.float32)
+    answers = []
+    for network in range(len(ranker.weights[0])):
+        layers: list[nn.Module] = []
+        for weight, bias in zip(ranker.weights, ranker.biases, strict=True):
+            linear = nn.Linear(*weight.shape[1:])
+            linear.weight.data = torch.from_numpy(weight[network].T.copy())
+            linear.bias.data = torch.from_numpy(bias[network])
+            layers += [linear, nn.ReLU()]
+        with torch.no_grad():
+            answers.append(nn.Sequential(*layers[:-1])(x).numpy())
+    return np.asarray(np.mean(answers, axis=0), np.float32)
 
 
 def test_it_learns_what_decides(fitted: Ranker) -> None:
