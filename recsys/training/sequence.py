@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from features.arrays import Float32Array, Int64Array
+from features.arrays import Float32Array, Float64Array, Int64Array
 from features.errors import DataError, ReleaseError
 from features.interactions import Interactions
 from recsys.progress import Progress
@@ -58,13 +58,12 @@ class SequenceConfig:
     sampled_above: int = 30_000  # items; below, the loss is over all of them
     negatives: int = 4_096  # shared by a batch
     held_out_users: int = 1_000
-    patience: int = 2  # epochs without a better held-out loss before stopping
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceReport:
-    """What a training saw and took; one loss an epoch; see `held_out_loss`."""
+    """What a training saw and took; one loss and one gain an epoch, see `held_out_gains`."""
 
     users: int
     items: int
@@ -109,7 +108,7 @@ def fit_sequence(
         targets=_n_targets(pieces),
         epochs=len(curve),
         losses=tuple(loss for loss, _ in curve),
-        held_out=tuple(held_loss for _, held_loss in curve),
+        held_out=tuple(gain for _, gain in curve),
         max_difference=difference,
         seconds=time.perf_counter() - start,
     )
@@ -177,7 +176,12 @@ def _train(
     rng: np.random.Generator,
     progress: Progress,
 ) -> list[tuple[float, float]]:
-    """Returns training loss and held-out loss after each epoch; leaves the best epoch's weights."""
+    """Training loss and held-out gain of each epoch.
+
+    The last epoch's weights stay, unless an earlier epoch answered the held-out users better by
+    more than a standard error. A rule that stops on a mean over all ranks must not decide: on
+    Beauty log2 of the rank was best after 6 of 10 epochs, R@10 .115, at the end .130.
+    """
     n_targets = _n_targets(pieces)
     if n_targets == 0:
         return []
@@ -190,21 +194,27 @@ def _train(
         weight_decay=config.weight_decay,
     )
     curve: list[tuple[float, float]] = []
-    best, best_loss, seen = copy.deepcopy(network.state_dict()), math.inf, 0
-    for epoch in progress.track(range(epochs), total=epochs, label="sequence model"):
+    best, best_gains, gains, seen = network.state_dict(), np.empty(0), np.empty(0), 0
+    for _ in progress.track(range(epochs), total=epochs, label="sequence model"):
         network.train()
         total = 0.0
         for batch in batches(pieces, positions, rng):
             seen += len(batch.targets)
             _set_rate(optimizer, config, seen / (epochs * n_targets))
             total += _step(network, batch, config, optimizer) * len(batch.targets)
-        curve.append((total / n_targets, held_out_loss(network, held)))
-        if curve[-1][1] < best_loss or not held.histories:
-            best, best_loss = copy.deepcopy(network.state_dict()), curve[-1][1]
-        elif epoch - int(np.argmin([loss for _, loss in curve])) >= config.patience:
-            break
-    network.load_state_dict(best)
+        gains = held_out_gains(network, held)
+        curve.append((total / n_targets, float(gains.mean()) if len(gains) else math.nan))
+        if len(gains) and gains.sum() > best_gains.sum():
+            best, best_gains = copy.deepcopy(network.state_dict()), gains
+    if len(gains) and _is_better(best_gains, gains):
+        network.load_state_dict(best)
     return curve
+
+
+def _is_better(a: Float64Array, b: Float64Array) -> bool:
+    """Whether the same users gain more from `a` by more than a standard error."""
+    gain = a - b
+    return bool(gain.mean() > gain.std() / math.sqrt(len(gain)))
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, config: SequenceConfig, done: float) -> None:
@@ -242,21 +252,18 @@ def _loss(network: SequenceNetwork, batch: Batch, config: SequenceConfig) -> Ten
 
 
 @torch.no_grad()
-def held_out_loss(network: SequenceNetwork, held: HeldOut) -> float:
-    """Mean log2 of the rank, from 1, of what came next: smoother than any top-k share.
-
-    NaN without held-out users.
-    """
+def held_out_gains(network: SequenceNetwork, held: HeldOut) -> Float64Array:
+    """(n,) 1 / log2(1 + rank) of what came next, ranks from 1: nDCG without a cut-off."""
     network.eval()
     items = network.item_vectors()
-    ranks = []
+    ranks = [torch.empty(0, dtype=torch.int64)]
     for start in range(0, len(held.targets), 128):  # 128 × 1M items are 0.5 GB
         part = slice(start, start + 128)
         users = last_states(network, items, held.histories[part])
         scores = users @ items.T
         target = scores.gather(1, torch.from_numpy(held.targets[part])[:, None])
         ranks.append((scores >= target).sum(dim=1))
-    return float(torch.cat(ranks).double().log2().mean()) if ranks else math.nan
+    return 1 / np.log2(1 + torch.cat(ranks).double().numpy())
 
 
 def last_states(network: SequenceNetwork, items: Tensor, histories: Sequence[Int64Array]) -> Tensor:
