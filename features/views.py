@@ -12,7 +12,14 @@ from features.history import (
     STEP_DECAY,
     TOP,
 )
-from features.snapshot import HALF_LIFE_DAYS, SNAPSHOT_VIEWS, STRONG_WEIGHT
+from features.snapshot import (
+    FAST_DAYS,
+    HALF_LIFE_DAYS,
+    NICHE_ITEMS,
+    RATE_WEIGHTS,
+    SLOW_DAYS,
+    SNAPSHOT_VIEWS,
+)
 
 # Candidate sources, in the order of their columns everywhere.
 SOURCES = (
@@ -87,16 +94,39 @@ _SNAPSHOT_MEANINGS = {
     "events_all": ("all time", POSITIVE, "log(1 + positive events)"),
     "shoppers_all": ("all time", POSITIVE, "log(1 + shoppers with a positive event)"),
     "trend_7d": ("30 d", ANY, "log of the last 7 days against the week's share of 30 days"),
-    "engagement_rate": (
+    "weekly_change": ("14 d", ANY, "log of the last 7 days against the 7 days before"),
+    **{
+        f"{rate}_rate": (
+            "all time",
+            UNIT,
+            f"share of events of weight ≥ {weight:g}, smoothed towards the shop's mean",
+        )
+        for rate, weight in RATE_WEIGHTS.items()
+    },
+    "dismissal_rate": (
         "all time",
         UNIT,
-        f"share of events of weight ≥ {STRONG_WEIGHT:g}, smoothed towards the shop's mean",
+        "share of events of negative weight, smoothed towards the shop's mean",
     ),
-    "decayed_popularity": (
+    **{
+        name: ("365 d", POSITIVE, f"log(1 + events, half-life {days:g} days)")
+        for name, days in (
+            ("decayed_popularity", HALF_LIFE_DAYS),
+            ("decayed_2d", FAST_DAYS),
+            ("decayed_30d", SLOW_DAYS),
+        )
+    },
+    "decayed_trend": (
+        "365 d",
+        ANY,
+        f"log of events, half-life {FAST_DAYS:g} days, against their share of {SLOW_DAYS:g} days",
+    ),
+    "niche_popularity": (
         "365 d",
         POSITIVE,
-        f"log(1 + events, half-life {HALF_LIFE_DAYS:g} days)",
+        f"decayed_popularity of all items of the item's rarest tag that {NICHE_ITEMS} items have",
     ),
+    "niche_share": ("365 d", UNIT, "the item's share of the events behind niche_popularity"),
     "age_days": ("all time", POSITIVE, "log(1 + days since publication, or since the first event)"),
 }
 

@@ -140,6 +140,31 @@ def reliability(
         return Picture(_svg(name, figure), words)
 
 
+def scatter(
+    name: str,
+    points: Sequence[tuple[str, float, float]],
+    *,
+    marked: str,
+    x_label: str,
+    y_label: str,
+    words: str,
+) -> Picture:
+    """Named points (name, x, y) over a logarithmic x; the marked one stands out."""
+    with _style():
+        figure, axes = _axes(3.2)
+        for label, x, y in points:
+            stands_out = label == marked
+            colour, mark = (FIRST, "o") if stands_out else (SECOND, "s")
+            axes.plot(max(x, 0.01), y, mark, color=colour, markersize=7 if stands_out else 5)
+            axes.annotate(label, (max(x, 0.01), y), (5, 3), textcoords="offset points", fontsize=8)
+        axes.set_xscale("log")
+        axes.margins(x=0.2, y=0.15)
+        axes.grid(axis="y")
+        axes.set_xlabel(x_label)
+        axes.set_title(y_label, loc="left", fontsize=9)
+        return Picture(_svg(name, figure), words)
+
+
 def _reference(axes: Axes, name: str, value: float) -> None:
     axes.axhline(value, color=SECOND, linestyle=(0, (4, 3)))
     axes.annotate(

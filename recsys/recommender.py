@@ -69,7 +69,12 @@ class Recommender:
         """Best utility first; shorter than `ask.k` only if fewer items are available."""
         clock = _Stopwatch()
         queries = self.queries(ask)
-        answers, failed = retrieve(self.bundle.sources, queries, ask.policy.sources)
+        answers, failed = retrieve(
+            self.bundle.sources,
+            queries,
+            ask.policy.sources,
+            beyond_history=ask.policy.filter_viewed,
+        )
         clock.lap("sources")
         candidates = merge(answers, 1)
         candidates, removed, relaxed = self._eligible(ask, queries, candidates)

@@ -69,7 +69,7 @@ def fit_ranker(
     """Softmax cross-entropy over each query's candidates (ListNet, Cao et al. 2007), per action."""
     rng = np.random.default_rng(config.seed)
     torch.manual_seed(config.seed)
-    train, validation = _split(rows, config, rng)
+    train, validation = split_queries(rows, config, rng)
     mean, scale = _moments(rows.features)
     data = Batches(rows, mean, scale, _slate_weight(rows.of_slates[train], config.slate_share))
     batch_queries = max(len(rows) // BATCHES_AN_EPOCH, SMALLEST_BATCH)
@@ -97,7 +97,7 @@ def fit_ranker(
     return ranker, report
 
 
-def _split(
+def split_queries(
     rows: RankingRows, config: RankerConfig, rng: np.random.Generator
 ) -> tuple[Int64Array, Int64Array]:
     """Queries to learn from and those to stop by and to calibrate on: as marked, else drawn."""

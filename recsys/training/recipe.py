@@ -18,7 +18,7 @@ from features.arrays import Float32Array, Float64Array, Int64Array
 from features.covisitation import CovisitationConfig, fit_covisitation
 from features.events import US_PER_DAY, EventType
 from features.interactions import Interactions
-from features.snapshot import item_snapshots
+from features.snapshot import item_snapshots, niches
 from recsys.bundle import Bundle, save_facts
 from recsys.policy import Policy
 from recsys.progress import Progress
@@ -155,7 +155,10 @@ def fit_first_stages(
     past = data.log.before(until_us)
     progress.say("counting what is taken after what")
     fit_covisitation(past, len(data.items), config.covisitation).save(folder / "covisitation")
-    item_snapshots(data.log, ticks_us, published_at_us(data.items)).save(folder / "snapshots")
+    niche = niches(data.items["tags"])
+    item_snapshots(data.log, ticks_us, published_at_us(data.items), niche).save(
+        folder / "snapshots"
+    )
     fit_collaborative(
         past,
         data.items["tags"].to_list(),

@@ -33,7 +33,7 @@ def rows_of(log: Interactions, past: PastQueries) -> Float32Array:
     text = rng.normal(size=(n, 4)).astype(np.float32)
     neighbours = fit_covisitation(log.before(CUT * US_PER_DAY), n, CovisitationConfig())
     ticks = [day * US_PER_DAY for day in range(FIRST, LAST + 1)]
-    snapshots = item_snapshots(log, ticks, PUBLISHED_US)
+    snapshots = item_snapshots(log, ticks, PUBLISHED_US, np.zeros(n, np.int32))
     index = VectorIndex(text)
     sources = (
         CoVisited(neighbours, WEIGHTS),
