@@ -46,9 +46,9 @@ class SequenceConfig:
     heads: int = 2
     max_length: int = 50
     max_windows: int = 20  # of max_length items each: a shopper with 100,000 events is one shopper
-    dropout: float = 0.3
+    dropout: float = 0.2  # Beauty, validation nDCG@10 after 10 epochs: .2 .078, .3 .077, .5 .068
     epochs: int = 10
-    warm_epochs: int = 3
+    warm_epochs: int = 6  # 3 leave half of what a fit from the beginning gains over the old state
     max_targets: int = 20_000_000  # epochs × targets: keeps ten million events within the night
     positions: int = 1_536  # real positions in a batch
     learning_rate: float = 3e-3
@@ -206,13 +206,13 @@ def _train(
         curve.append((total / n_targets, float(gains.mean()) if len(gains) else math.nan))
         if len(gains) and gains.sum() > best_gains.sum():
             best, best_gains = copy.deepcopy(network.state_dict()), gains
-    if len(gains) and _is_better(best_gains, gains):
+    if len(gains) and beyond_chance(best_gains, gains):
         network.load_state_dict(best)
     return curve
 
 
-def _is_better(a: Float64Array, b: Float64Array) -> bool:
-    """Whether the same users gain more from `a` by more than a standard error."""
+def beyond_chance(a: Float64Array, b: Float64Array) -> bool:
+    """Whether the same users (n,) gain more from `a` by more than a standard error."""
     gain = a - b
     return bool(gain.mean() > gain.std() / math.sqrt(len(gain)))
 

@@ -10,7 +10,12 @@ from features.errors import DataError, ReleaseError
 from features.interactions import Interactions
 from recsys.progress import Silent
 from recsys.retrieval.sequence import SequenceModel, compacted
-from recsys.training.sequence import SequenceConfig, SequenceReport, fit_sequence
+from recsys.training.sequence import (
+    SequenceConfig,
+    SequenceReport,
+    beyond_chance,
+    fit_sequence,
+)
 from recsys.training.sequence_batches import batches, hold_out, user_sequences, windows
 from recsys.training.sequence_network import catalogue_loss, sampled_loss, sampled_rows
 
@@ -158,6 +163,15 @@ def test_held_out_items_are_not_trained_on() -> None:
     assert not np.isin(held.targets, trained).any()
     assert len(trained) == 3 * 2400 - 120
     assert not hold_out(sequences[:200], 1000, np.random.default_rng(0))[1].histories
+
+
+def test_an_earlier_epoch_ships_only_where_it_was_better_beyond_chance() -> None:
+    rng = np.random.default_rng(0)
+    last = rng.random(400)
+    assert not beyond_chance(last, last)
+    assert not beyond_chance(last + rng.normal(0, 1, 400) + 0.01, last)
+    assert beyond_chance(last + rng.normal(0, 0.1, 400) + 0.02, last)
+    assert not beyond_chance(last - 0.02, last)
 
 
 def test_the_catalogue_loss_and_its_gradient_are_cross_entropys() -> None:
