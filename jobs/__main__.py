@@ -161,20 +161,33 @@ def audit(
 @app.command()
 def evaluate(
     folds: Annotated[int, typer.Option(min=1, help="Windows, one before the other")] = 1,
-    json_out: Annotated[Path | None, JSON_OUT] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the page and its JSON; empty: data/reports")
+    ] = None,
 ) -> None:
     """Protocol "time": train on the past, rank the whole catalogue for the days after it."""
-    from jobs.evaluate import evaluate_folds, stored_data
+    from jobs.evaluate import LiveRival, evaluate_folds, stored_events, training_data
+    from jobs.evaluation_report import make_report, place
     from jobs.night_config import night_config
-    from jobs.reports import show_trials, write_json
+    from jobs.reports import show_trials, writable, write_evaluation
 
-    settings, terminal = read_settings(), Terminal()
+    settings, terminal, now_us = read_settings(), Terminal(), _now_us()
+    html = place(out or settings.reports_dir, now_us)
+    writable(html)
     with Store.open(settings.database_url) as store:
-        data = stored_data(store, settings.event_types())
-    trials = evaluate_folds(data, folds, night_config(settings).recipe, terminal)
-    show_trials(terminal, trials)
-    if json_out is not None:
-        write_json(trials, json_out)
+        items, events = store.items(), stored_events(store)
+    data = training_data(items, events, settings.event_types())
+    live = LiveRival(Releases(settings.releases_dir), events, terminal)
+    recipe = night_config(settings).recipe
+    found = []
+    for fold in evaluate_folds(data, folds, recipe, live, terminal):
+        show_trials(terminal, [fold.trial])
+        found.append(fold)
+    command = f"python -m jobs evaluate --folds {folds}"
+    report = make_report(data, found, recipe, command=command, now_us=now_us)
+    terminal.say(f"\n{report.finding.sentence}")
+    terminal.say(f"Figures: {write_evaluation(html, report)}")
+    terminal.say(f"Report: {html}")
 
 
 @app.command()

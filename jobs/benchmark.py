@@ -17,6 +17,7 @@ from time import perf_counter
 import numpy as np
 import polars as pl
 
+from features.arrays import Int64Array
 from features.errors import DataError
 from features.events import US_PER_DAY, EventType
 from features.interactions import Interactions
@@ -33,6 +34,7 @@ from recsys.training.queries import PastQueries, window_queries
 from recsys.training.recipe import RecipeConfig, TrainingData, fit_bundle, known_to
 
 EVENT_TYPES = (EventType("view", 1.0),)
+FOLDS = 10  # a tenth of the items is cold at a time
 CUTS = {"R@5": (recall, 5), "N@5": (ndcg, 5), "R@10": (recall, 10), "N@10": (ndcg, 10)}
 
 
@@ -120,6 +122,11 @@ def last_items(data: TrainingData, bundle: Bundle) -> PastQueries:
         rng=np.random.default_rng(0),  # there is one moment a shopper to draw
     )
     return known_to(bundle.factors, past, data.log.user_ids)
+
+
+def cold_fold_of(n_items: int) -> Int64Array:
+    """(n_items,) the fold, from 0, in which each item is cold."""
+    return np.asarray(np.random.default_rng(0).permutation(n_items) % FOLDS, np.int64)
 
 
 def on_a_clock(items: pl.DataFrame, sequences: pl.DataFrame) -> Interactions:

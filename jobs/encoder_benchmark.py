@@ -27,7 +27,7 @@ from features.errors import ConfigError, DataError
 from features.events import US_PER_DAY
 from features.interactions import Interactions
 from features.items import with_unlisted_items
-from jobs.benchmark import on_a_clock
+from jobs.benchmark import FOLDS, cold_fold_of, on_a_clock
 from jobs.encoder_table import FROZEN, EncoderBenchmark, Measures, Numbers, summarise
 from jobs.encoder_training import (
     RAW,
@@ -48,7 +48,6 @@ from recsys.training.encoder.config import EncoderConfig, Strategy
 from recsys.training.encoder.item_map import ItemMapConfig
 from recsys.training.encoder.sequences import DistinctSequences
 
-FOLDS = 10  # a tenth of the items cold at a time
 STRATEGIES: tuple[Strategy, ...] = ("top_layers", "lora", "full")
 ALWAYS = ("frozen", "item_map")  # measured whatever is asked for
 TYPOS = "typos"
@@ -120,8 +119,7 @@ class _Question:
                 "found nobody whose last item is new to them, expected most shoppers' to be:"
                 " this protocol asks for items not met before"
             )
-        places = np.random.default_rng(0).permutation(len(items))
-        return cls(items, log.before(test_us - US_PER_DAY), asked, places % FOLDS)
+        return cls(items, log.before(test_us - US_PER_DAY), asked, cold_fold_of(len(items)))
 
     def cold(self, fold: int) -> BoolArray:
         return np.equal(self.fold_of, fold)

@@ -1,8 +1,10 @@
 """The gate: a night's release goes live only if it is not worse than what shoppers get now."""
 
+import math
 from dataclasses import dataclass
 
 from features.errors import ConfigError
+from recsys.evaluation.comparisons import GATED, Comparison
 from recsys.evaluation.perturbations import PERTURBATIONS
 from recsys.evaluation.text_audit import TextAudit
 from recsys.evaluation.text_quality import LOWER_IS_BETTER, MEASURES, OUT_OF_DOMAIN, SEARCH
@@ -11,10 +13,16 @@ from recsys.evaluation.trial import BASELINE, TrialResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GateConfig:
-    """Margins are shares of the rival's nDCG@10."""
+    """What a release may lose in nDCG@10 against the live release and popularity."""
 
-    margin: float = 0.05  # a loss this small may be the price of learning from newer days
+    # Share of the rival's. The 1,000 shoppers a trial aims at can prove that much where shoppers'
+    # differences spread no wider than the mean nDCG: 1.645 / √1000 = .052. A smaller margin would
+    # leave the mean to decide most nights, a larger one let a few nights lose what one may not.
+    margin: float = 0.05
     min_users: int = 20  # fewer shoppers cannot tell two releases apart
+    # Where so few shoppers came that not even an equal release could prove itself, the mean
+    # decides: a small shop would else keep its first release for ever. False: it is refused.
+    mean_decides_without_power: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,35 +58,75 @@ class Verdict:
     reason: str
 
 
-def judge_release(trial: TrialResult | None, config: GateConfig, *, has_live: bool) -> Verdict:
-    """Refuse on evidence of harm: the whole interval of the difference below the margin.
+def judge_release(
+    trial: TrialResult | None,
+    config: GateConfig,
+    *,
+    has_live: bool,
+    live_error: str | None = None,
+) -> Verdict:
+    """Non-inferiority, paired by shopper, against every rival of the trial.
 
     Without a live release nothing can be harmed, and any release serves a new shop better than
-    none; with one, a trial that could not be held is no licence to replace it.
+    none; with one, a trial that could not be held is no licence to replace it. `live_error` says
+    why a live release that should have been on trial was not.
     """
+    fault = live_error or _fault(trial, config)
+    if trial is None or fault is not None:
+        if has_live:
+            return Verdict(False, f"{fault}; the live release stays (use --force to replace it)")
+        return Verdict(True, f"first release, published unjudged: {fault}")
+    verdicts = [_against(one, config) for one in _rivals(trial)]
+    harm = "; ".join(verdict.reason for verdict in verdicts if not verdict.passed)
+    if harm:
+        return Verdict(not has_live, harm if has_live else f"first release, although {harm}")
+    own = trial.metrics["ranker"][GATED]
+    found = "; ".join(verdict.reason for verdict in verdicts)
+    return Verdict(True, f"nDCG@10 {own:.4f} on {trial.users} shoppers; {found}")
+
+
+def _fault(trial: TrialResult | None, config: GateConfig) -> str | None:
+    """Why the trial proves nothing: an arm that failed must never look like a rival beaten."""
     if trial is None or trial.users < config.min_users:
         found = 0 if trial is None else trial.users
-        reason = f"{found} shoppers to judge by, {config.min_users} are needed"
-        if has_live:
-            return Verdict(False, f"{reason}; the live release stays (use --force to replace it)")
-        return Verdict(True, f"first release, published unjudged: {reason}")
-    harm = _harm(trial, config)
-    if harm is not None:
-        return Verdict(not has_live, harm if has_live else f"first release, although {harm}")
-    own = trial.metrics["ranker"]["ndcg@10"]
-    return Verdict(True, f"nDCG@10 {own:.4f} on {trial.users} shoppers, no evidence of harm")
-
-
-def _harm(trial: TrialResult, config: GateConfig) -> str | None:
-    for rival, difference in trial.against.items():
-        floor = -config.margin * trial.metrics[rival]["ndcg@10"]
-        if difference.high < floor:
-            return (
-                f"worse than {'popularity' if rival == BASELINE else rival}: nDCG@10 differs by "
-                f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}], "
-                f"at least {floor:+.4f} is expected"
-            )
+        return f"{found} shoppers to judge by, {config.min_users} are needed"
+    for arm, who in (("ranker", "the ranker"), ("live", "the live release")):
+        if arm in trial.metrics and not trial.metrics[arm]["answered"] > 0:
+            return f"{who} answered none of {trial.users} shoppers"
+    rivals = _rivals(trial)
+    if not rivals:
+        return "there is no rival to compare with"
+    figures = [(one.ours, one.theirs, one.difference.mean, one.at_least) for one in rivals]
+    if not all(math.isfinite(figure) for one in figures for figure in one):
+        return "the trial's figures are not all finite"
     return None
+
+
+def _rivals(trial: TrialResult) -> list[Comparison]:
+    """An empty list of what is popular is no rival."""
+    return [
+        one
+        for one in trial.comparisons
+        if one.metric == GATED and trial.metrics[one.rival]["answered"] > 0
+    ]
+
+
+def _against(one: Comparison, config: GateConfig) -> Verdict:
+    """The one-sided 95 % interval must not reach below the margin.
+
+    There is no power where the interval is so wide that even no difference at all would fail.
+    """
+    rival = "popularity" if one.rival == BASELINE else one.rival
+    allowed = config.margin * one.theirs
+    uncertainty = one.difference.mean - one.at_least
+    passed = one.at_least >= -allowed
+    how = f"at least {one.at_least:+.4f} (one-sided 95 %)"
+    if not passed and uncertainty > allowed and config.mean_decides_without_power:
+        passed = one.difference.mean >= -allowed
+        how = f"± {uncertainty:.4f}, too few shoppers to prove it, so the mean decides"
+    stands = "not worse than" if passed else "not proven as good as"
+    found = f"nDCG@10 differs by {one.difference.mean:+.4f}, {how}; {-allowed:+.4f} is allowed"
+    return Verdict(passed, f"{stands} {rival}: {found}")
 
 
 def judge_text(audit: TextAudit, config: TextGateConfig) -> Verdict:

@@ -121,6 +121,7 @@ class Night:
             "versions": {name: version(name) for name in VERSIONED},
         }
         self._as_of_us = end_of(log, now_us)
+        self._live_error: str | None = None  # why it is not on trial although it should be
         self._live = self._readable_live()
         self._plan = Plan.of(log, self._as_of_us, self._cuts())
 
@@ -155,7 +156,10 @@ class Night:
             return report(None, False, reason, None)
         trial = self._trial(encoder, text, recent, ranker)
         verdict = judge_release(
-            trial, self._config.gate, has_live=self._releases.current() is not None
+            trial,
+            self._config.gate,
+            has_live=self._releases.current() is not None,
+            live_error=self._live_error,
         )
         if not verdict.passed and not force:
             return report(None, False, verdict.reason, trial)
@@ -248,26 +252,29 @@ class Night:
             )
 
     def _readable_live(self) -> Manifest | None:
-        """None also for a live release that is damaged: this night is its replacement."""
+        """None also for a live release that is damaged; the gate hears of it."""
         current = self._releases.current()
         try:
             return self._releases.verify(current) if current else None
         except ReleaseError as error:
-            self._progress.say(f"the live release cannot be compared with: {error}")
+            self._live_error = f"the live release cannot be compared with: {error}"
             return None
 
     def _cuts(self) -> Cuts | None:
         return Cuts.of(self._live) if self._live else None
 
     def _live_lists(self, window: Window) -> Int32Array | None:
-        """The live release's lists, unless it has already learned from the window."""
+        """The live release's lists; None where it has learned from the window or by other views."""
         if self._live is None or self._live.data_end_us > window.start_us:
+            return None
+        if self._live.feature_views_hash != views_hash():
+            self._progress.say("the live release was made by other code: not compared with")
             return None
         try:
             folder = self._releases.path(self._live.release_id)
             live = Bundle.load(folder, threads=TRAINING_THREADS)
         except ReleaseError as error:
-            self._progress.say(f"the live release cannot be compared with: {error}")
+            self._live_error = f"the live release cannot be compared with: {error}"
             return None
         return live_lists(
             live,

@@ -14,6 +14,7 @@ from recsys.releases import Releases
 
 if TYPE_CHECKING:  # a list of releases must not wait for torch
     from jobs.benchmark import BenchmarkReport
+    from jobs.evaluation_report import EvaluationReport
     from jobs.nightly import NightReport
     from recsys.evaluation.trial import TrialResult
 
@@ -77,12 +78,26 @@ def show_trials(terminal: Terminal, trials: Sequence["TrialResult"]) -> None:
         terminal.table(title, ("who ranks", *TRIAL_COLUMNS), rows)
         own = trial.intervals["ndcg@10"]
         terminal.say(f"ranker nDCG@10 {own.mean:.4f} [{own.low:.4f}, {own.high:.4f}], 95 %")
-        for rival, difference in trial.against.items():
+        for one in trial.comparisons:
+            found = one.difference
             terminal.say(
-                f"  minus {rival}: {difference.mean:+.4f} "
-                f"[{difference.low:+.4f}, {difference.high:+.4f}]"
+                f"  {one.metric} minus {one.rival}: {found.mean:+.4f} "
+                f"[{found.low:+.4f}, {found.high:+.4f}], p {one.p_holm:.4f} after Holm"
             )
         terminal.say(f"  relevant items that some source proposed: {trial.candidate_recall:.4f}")
+
+
+def write_evaluation(html: Path, report: "EvaluationReport") -> Path:
+    """The page and, under the same name, the JSON that it is drawn from; returns the latter."""
+    from jobs.evaluation_page import render_evaluation
+    from jobs.page import write_text
+
+    text = orjson.dumps(report, option=orjson.OPT_INDENT_2)
+    path = html.with_suffix(".json")
+    with _told(path):
+        write_text(path, text.decode())
+        write_text(html, render_evaluation(orjson.loads(text)))
+    return path
 
 
 def show_benchmark(terminal: Terminal, report: "BenchmarkReport") -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from features.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
 from features.errors import DataError
@@ -33,10 +34,19 @@ class RowSets:
         return len(self.indptr) - 1
 
     @classmethod
+    def padded(cls, rows: Int32Array) -> "RowSets":
+        """From a table (n_users, width) padded with -1 anywhere."""
+        listed = rows >= 0
+        return cls(np.r_[0, np.cumsum(listed.sum(axis=1))].astype(np.int64), rows[listed])
+
+    @classmethod
     def of(cls, sets: Sequence[Sequence[int]]) -> "RowSets":
         lengths = np.array([0, *map(len, sets)], np.int64)
         rows = np.fromiter((row for one in sets for row in one), np.int32, int(lengths.sum()))
         return cls(np.cumsum(lengths), rows)
+
+    def of_user(self, user: int) -> Int32Array:
+        return self.rows[self.indptr[user] : self.indptr[user + 1]]
 
     def owners(self) -> Int64Array:
         """(n,) which user each row belongs to."""
@@ -207,6 +217,44 @@ def personalisation(ranked_rows: Int32Array, n_items: int) -> float:
     share = np.where(ranked_rows >= 0, 1 / np.sqrt(np.maximum(n_listed, 1))[:, None], 0)
     per_item = np.bincount(ranked_rows.clip(0).ravel(), share.ravel(), minlength=n_items)
     return float(1 - (per_item @ per_item - n) / (n * (n - 1)))
+
+
+def tag_shares(listed: RowSets, item_tags: Int32Array, n_tags: int) -> sparse.csr_array:
+    """(n_users, n_tags) share of each tag in a user's items; a row sums to 1, untagged to 0.
+
+    `item_tags` (n_items, width), padded with -1: an item of two tags counts half for each.
+    """
+    tags = RowSets.padded(item_tags)
+    sizes = np.diff(tags.indptr)
+    of_item = sparse.csr_array(
+        (np.repeat(1 / np.maximum(sizes, 1), sizes), tags.rows, tags.indptr),
+        shape=(len(tags), max(n_tags, 1)),
+    )
+    of_user = sparse.csr_array(
+        (np.ones(len(listed.rows)), listed.rows, listed.indptr), shape=(len(listed), len(item_tags))
+    )
+    shares: sparse.csr_array = of_user @ of_item
+    shares.sum_duplicates()
+    total = np.asarray(shares.sum(axis=1)).ravel()
+    shares.data /= np.repeat(total, np.diff(shares.indptr))
+    return shares
+
+
+def miscalibration(
+    shown: sparse.csr_array, wanted: sparse.csr_array, *, smoothing: float = 0.01
+) -> Float64Array:
+    """(n_users,) Σ p·log(p/q̃), q̃ = (1 - smoothing)·q + smoothing·p, in nats (Steck 2018).
+
+    p are the tag shares of the history, q those of the list; NaN where either has no tags.
+    """
+    smoothed = (1 - smoothing) * shown + smoothing * wanted
+    beside = wanted.astype(np.bool_).multiply(smoothed).tocsr()  # q̃ where p > 0
+    beside.sort_indices()
+    sizes = np.diff(wanted.indptr)
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    terms = wanted.data * np.log(wanted.data / beside.data)
+    divergence = np.bincount(owners, terms, minlength=len(sizes))
+    return np.where((sizes > 0) & (np.diff(shown.indptr) > 0), divergence, np.nan)
 
 
 def _mean_over_list(ranked_rows: Int32Array, of_item: Float64Array) -> Float64Array:

@@ -13,20 +13,22 @@ import polars as pl
 from features.arrays import Float64Array, Int32Array, Int64Array
 from features.interactions import Interactions
 from recsys.bundle import Bundle
-from recsys.evaluation.beyond_accuracy import BeyondAccuracy
-from recsys.evaluation.bootstrap import Interval, bootstrap, paired_bootstrap
-from recsys.evaluation.comparisons import Comparison
-from recsys.evaluation.metrics import RowSets, catalogue_coverage, hit_rate, judge, ndcg, recall
+from recsys.evaluation.beyond_accuracy import BeyondAccuracy, Yardstick
+from recsys.evaluation.bootstrap import Interval, bootstrap_columns
+from recsys.evaluation.comparisons import GATED, Comparison, compare, scores
+from recsys.evaluation.metrics import RowSets, judge
 from recsys.evaluation.offline import RankedLists, ranked_lists
 from recsys.evaluation.reliability import Reliability
-from recsys.evaluation.samples import SampleShopper
-from recsys.evaluation.slices import Slice
+from recsys.evaluation.samples import SampleShopper, sample_shoppers, varied_shoppers
+from recsys.evaluation.slices import Slice, partitions
 from recsys.policy import Policy
 from recsys.progress import Progress
 from recsys.training.queries import PastQueries, window_queries
 from recsys.training.recipe import known_to
 
 BASELINE = "trending"
+RIVALS = (BASELINE, "live")
+K = 10  # of each list are looked at where no metric says otherwise
 EVERY_ITEM = 1_000_000  # outcomes of one shopper that count: all of them
 
 
@@ -75,10 +77,11 @@ def run_trial(
     if len(past) == 0 or bundle.ranker is None:
         return None
     lists = ranked_lists(bundle, past, policy, progress)
-    by_name = dict(lists.by_name)
-    if live is not None:
-        by_name["live"] = live[past.users]
-    return _summary(lists, by_name, window, len(bundle.catalog), seed)
+    asked = _Asked.of(past, log.user_ids, lists, live)
+    if len(asked.past) == 0:
+        return None
+    before = log.before(window.start_us)
+    return _summary(bundle, asked, before, window, policy, lists.reliability, seed)
 
 
 def queries_at(log: Interactions, window: Window) -> PastQueries:
@@ -115,52 +118,95 @@ def live_lists(
     rows = np.array([row_of.get(i, -1) for i in live.catalog.item_ids] + [-1], np.int32)
     user_of = {user_id: user for user, user_id in enumerate(user_ids)}
     out = np.full((len(user_ids), answers.shape[1]), -1, np.int32)
-    users = [user_of.get(log.user_ids[user], -1) for user in past.users]
-    for user, answer in zip(users, rows[answers], strict=True):
-        if user >= 0:
-            out[user] = answer
+    users = np.array([user_of.get(log.user_ids[user], -1) for user in past.users], np.int64)
+    out[users[users >= 0]] = rows[answers[users >= 0]]
     return out
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Those of the shoppers asked who took something new to them; all parts are aligned."""
+
+    past: PastQueries
+    user_ids: Sequence[str]  # of the log
+    arms: dict[str, Int32Array]  # who ranked → (n, DEPTH) item rows
+    relevant: RowSets
+    proposed: Int64Array  # (n,) relevant items that some source proposed
+
+    @classmethod
+    def of(
+        cls, past: PastQueries, user_ids: Sequence[str], lists: RankedLists, live: Int32Array | None
+    ) -> "_Asked":
+        arms = lists.by_name if live is None else lists.by_name | {"live": live[past.users]}
+        sizes = np.diff(lists.relevant.indptr)
+        kept = np.flatnonzero(sizes)
+        return cls(
+            past.take(kept),
+            user_ids,
+            {name: rows[kept] for name, rows in arms.items()},
+            RowSets(np.r_[0, np.cumsum(sizes[kept])], lists.relevant.rows),
+            lists.proposed[kept],
+        )
+
+    @property
+    def events_known(self) -> Int64Array:
+        return np.diff(self.past.seen_indptr)
+
+    def take(self, chosen: Int64Array) -> "_Asked":
+        return _Asked(
+            self.past.take(chosen),
+            self.user_ids,
+            {name: rows[chosen] for name, rows in self.arms.items()},
+            RowSets.of([self.relevant.of_user(query).tolist() for query in chosen]),
+            self.proposed[chosen],
+        )
+
+
 def _summary(
-    lists: RankedLists, by_name: dict[str, Int32Array], window: Window, n_items: int, seed: int
-) -> TrialResult | None:
-    judged = {name: judge(ranked, lists.relevant) for name, ranked in by_name.items()}
-    if len(judged["ranker"]) == 0:
-        return None
-    per_user = {
-        name: {
-            "recall@10": recall(found, 10),
-            "hit_rate@10": hit_rate(found, 10),
-            "ndcg@5": ndcg(found, 5),
-            "ndcg@10": ndcg(found, 10),
-        }
-        for name, found in judged.items()
-    }
-    means = {
-        name: {metric: float(values.mean()) for metric, values in scores.items()}
-        | {"coverage@10": catalogue_coverage(by_name[name][:, :10], n_items)}
-        for name, scores in per_user.items()
-    }
-    own = per_user["ranker"]
-    rivals = [name for name in (BASELINE, "live") if name in per_user]
+    bundle: Bundle,
+    asked: _Asked,
+    before: Interactions,
+    window: Window,
+    policy: Policy,
+    reliability: tuple[Reliability, ...],
+    seed: int,
+) -> TrialResult:
+    per_user = {name: scores(judge(rows, asked.relevant)) for name, rows in asked.arms.items()}
+    rivals = {name: per_user[name] for name in RIVALS if name in per_user}
+    yardstick = Yardstick.of(bundle, before, asked.past, asked.relevant)
+    beyond = {name: yardstick.measure(rows[:, :K]) for name, rows in asked.arms.items()}
+    comparisons = compare(per_user["ranker"], rivals, seed=seed)
+    ndcg = {name: per_user[name][GATED] for name in ("ranker", *rivals)}
+    parted = partitions(asked.events_known, asked.relevant, yardstick.item_users, bundle.catalog)
     return TrialResult(
-        users=len(judged["ranker"]),
+        users=len(asked.past),
         start_us=window.start_us,
         end_us=window.end_us,
-        metrics=means,
-        intervals={metric: bootstrap(values, seed=seed) for metric, values in own.items()},
-        against={name: _difference(own, per_user[name], seed) for name in rivals},
-        candidate_recall=_candidate_recall(lists.relevant, lists, judged["ranker"].users),
+        metrics={name: _means(found, beyond[name]) for name, found in per_user.items()},
+        intervals=_intervals(per_user["ranker"], seed),
+        against={one.rival: one.difference for one in comparisons if one.metric == GATED},
+        candidate_recall=float((asked.proposed / np.diff(asked.relevant.indptr)).mean()),
+        strangers=int(np.count_nonzero(asked.events_known == 0)),
+        comparisons=comparisons,
+        slices=tuple(one for part in parted for one in part.slices(ndcg, seed=seed)),
+        beyond=beyond,
+        reliability=reliability,
+        samples=_samples(bundle, asked, policy, seed),
     )
 
 
-def _difference(
-    ours: dict[str, Float64Array], theirs: dict[str, Float64Array], seed: int
-) -> Interval:
-    return paired_bootstrap(ours["ndcg@10"], theirs["ndcg@10"], seed=seed).interval
+def _means(found: dict[str, Float64Array], beyond: BeyondAccuracy) -> dict[str, float]:
+    means = {metric: float(values.mean()) for metric, values in found.items()}
+    return means | {f"coverage@{K}": beyond.coverage, "answered": beyond.answered}
 
 
-def _candidate_recall(relevant: RowSets, lists: RankedLists, users: Int64Array) -> float:
-    wanted = np.diff(relevant.indptr)[users]
-    return float((lists.proposed[users] / wanted).mean())
+def _intervals(own: dict[str, Float64Array], seed: int) -> dict[str, Interval]:
+    intervals = bootstrap_columns(np.stack(list(own.values()), axis=1), seed=seed)
+    return dict(zip(own, intervals, strict=True))
+
+
+def _samples(bundle: Bundle, asked: _Asked, policy: Policy, seed: int) -> tuple[SampleShopper, ...]:
+    some = asked.take(varied_shoppers(asked.events_known, seed=seed))
+    shown = {name: some.arms[name] for name in ("ranker", *RIVALS) if name in some.arms}
+    user_ids = [some.user_ids[user] for user in some.past.users]
+    return sample_shoppers(bundle, some.past, user_ids, some.relevant, shown, policy)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.arrays import BoolArray, Float32Array, Float64Array, Int32Array
-from features.covisitation import Neighbours
+from features.covisitation import Neighbours, step_weights
 from features.events import US_PER_DAY
 from features.history import STEP_DECAY
 from features.snapshot import SNAPSHOT_VIEWS, Snapshots
@@ -25,6 +25,10 @@ def taste_weights(queries: Queries, type_weights: Float32Array) -> Float32Array:
     """
     length = queries.history_rows.shape[1]
     decay = STEP_DECAY ** np.arange(length)[::-1].astype(np.float32)
+    return _weighted(queries, decay, type_weights)
+
+
+def _weighted(queries: Queries, decay: Float32Array, type_weights: Float32Array) -> Float32Array:
     weights = decay * type_weights[queries.history_types] * (queries.history_rows >= 0)
     total = np.abs(weights).sum(axis=1, keepdims=True)
     return np.asarray(weights / np.maximum(total, 1e-9), np.float32)
@@ -105,7 +109,8 @@ class CoVisited:
 
     def candidates(self, queries: Queries, n: int) -> Retrieved:
         answer = _nothing(len(queries), n)
-        weights = np.maximum(taste_weights(queries, self.type_weights), 0.0)
+        decay = step_weights(queries.history_rows.shape[1])
+        weights = np.maximum(_weighted(queries, decay, self.type_weights), 0.0)
         for query, history in enumerate(queries.history_rows):
             rows, scores = self._merged(history, weights[query])
             if queries.allowed is not None and len(rows):
@@ -189,22 +194,23 @@ class NewItems:
     def arrived(self, published_at_us: Float64Array) -> None:
         """Take the catalogue's publication times (n_items,), NaN where unknown."""
         known = np.flatnonzero(np.isfinite(published_at_us))
-        newest = known[np.argsort(-published_at_us[known], kind="stable")][:MOST_FRESH]
-        self._rows = newest.astype(np.int32)
-        self._published_us = published_at_us[newest]
+        oldest_first = known[np.argsort(published_at_us[known], kind="stable")]
+        self._rows = oldest_first.astype(np.int32)
+        self._published_us = published_at_us[oldest_first]
 
     def candidates(self, queries: Queries, n: int) -> Retrieved:
-        rows, published = self._rows, self._published_us
-        if queries.allowed is not None:
-            keep = queries.allowed[rows]
-            rows, published = rows[keep], published[keep]
-        taste = taste_vectors(queries, self._index.vectors, self._type_weights)
-        age_days = (queries.now_us[:, None] - published[None, :]) / US_PER_DAY
-        scores = taste @ self._index.vectors[rows].T - 1e-6 * age_days  # newest first among equals
-        scores[(age_days < 0) | (age_days > FRESH_DAYS)] = -np.inf
-        best = np.argsort(-scores, axis=1, kind="stable")[:, :n]
-        found = np.take_along_axis(scores, best, axis=1)
         answer = _nothing(len(queries), n)
-        answer.item_rows[:, : best.shape[1]] = np.where(np.isfinite(found), rows[best], -1)
-        answer.scores[:, : best.shape[1]] = np.where(np.isfinite(found), found, np.nan)
+        taste = taste_vectors(queries, self._index.vectors, self._type_weights)
+        rows, published = self._rows, self._published_us
+        first = np.searchsorted(published, queries.now_us - FRESH_DAYS * US_PER_DAY)
+        stop = np.searchsorted(published, queries.now_us, side="right")
+        for query, (start, end) in enumerate(zip(first, stop, strict=True)):
+            fresh = np.arange(start, end)[::-1]  # newest first, which decides among equals
+            if queries.allowed is not None:
+                fresh = fresh[queries.allowed[rows[fresh]]]
+            fresh = rows[fresh[:MOST_FRESH]]
+            scores = self._index.vectors[fresh] @ taste[query]
+            best = np.argsort(-scores, kind="stable")[:n]
+            answer.item_rows[query, : len(best)] = fresh[best]
+            answer.scores[query, : len(best)] = scores[best]
         return answer

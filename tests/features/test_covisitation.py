@@ -3,7 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.covisitation import CovisitationConfig, Neighbours, fit_covisitation, positions
+from features.covisitation import (
+    CovisitationConfig,
+    Neighbours,
+    fit_covisitation,
+    positions,
+    step_weights,
+)
 from tests.features.logs import Line, log_of, visits
 
 PLAIN = CovisitationConfig(
@@ -87,6 +93,11 @@ def test_positions_count_from_zero_for_every_shopper() -> None:
     steps = positions(log_of(*visits("ann", "aab"), *visits("bob", "c"), items="abc"))
     assert steps["user_row"].to_list() == [0, 0, 1]
     assert steps["position"].to_list() == [0, 1, 0]
+
+
+def test_older_events_count_less_and_the_last_one_fully() -> None:
+    assert step_weights(4).tolist() == pytest.approx([0.5, 3**-0.5, 2**-0.5, 1])
+    assert len(step_weights(0)) == 0
 
 
 def test_no_events_give_empty_lists() -> None:

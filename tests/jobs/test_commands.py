@@ -78,7 +78,7 @@ def test_lists_of_benchmark_index_are_checked_before_a_release_is_looked_for(
         CliRunner().invoke(app, ["benchmark-index", option, value], catch_exceptions=False)
 
 
-@pytest.mark.parametrize("command", ["evaluate", "benchmark", "audit", "benchmark-encoder"])
+@pytest.mark.parametrize("command", ["benchmark", "audit", "benchmark-encoder"])
 def test_where_figures_cannot_be_written_no_work_is_begun(tmp_path: Path, command: str) -> None:
     (tmp_path / "file").write_text("")
     nowhere = ["--items", "nowhere", "--sequences", "nowhere"] if "bench" in command else []

@@ -1,7 +1,9 @@
+from dataclasses import replace
+
 import numpy as np
 
 from features.views import SOURCES
-from recsys.retrieval.merge import merge, retrieve, select
+from recsys.retrieval.merge import ask, merge, retrieve, select
 from recsys.types import Queries, Retrieved
 
 NEXT, VISITED, TRENDING = (SOURCES.index(name) for name in ("next_item", "co_visited", "trending"))
@@ -94,3 +96,23 @@ def test_a_source_that_the_policy_leaves_out_is_not_asked() -> None:
     for sizes in ({"trending": 2}, {"trending": 2, "co_visited": 0}):
         answers, failed = retrieve((Broken(), Fixed()), a_stranger(), sizes)
         assert (list(answers), failed) == (["trending"], [])
+
+
+def knows(*rows: int) -> Queries:
+    asked = a_stranger()
+    return replace(
+        asked,
+        history_rows=np.array([rows], np.int32),
+        history_types=np.zeros((1, len(rows)), np.int8),
+        history_time_us=np.zeros((1, len(rows)), np.int64),
+    )
+
+
+def test_what_the_history_holds_takes_no_place_of_something_new() -> None:
+    within = ask(Fixed(), knows(0, 2), 3, beyond_history=False)
+    assert within.item_rows.tolist() == [[0, 1, 2]]
+    beyond = ask(Fixed(), knows(0, 2), 3, beyond_history=True)
+    assert beyond.item_rows[0, :5].tolist() == [0, 1, 2, 3, 4]  # 1, 3 and 4 are new
+    cut = ask(Fixed(), knows(7, 9), 3, beyond_history=True)
+    assert cut.item_rows.tolist() == [[0, 1, 2, -1, -1]]
+    np.testing.assert_array_equal(np.isnan(cut.scores), cut.item_rows < 0)

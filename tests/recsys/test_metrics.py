@@ -23,10 +23,12 @@ from recsys.evaluation.metrics import (
     intra_list_diversity,
     judge,
     judge_ranks,
+    miscalibration,
     mrr,
     ndcg,
     novelty,
     personalisation,
+    tag_shares,
 )
 
 N_ITEMS = 12
@@ -244,3 +246,27 @@ def test_personalisation_equals_the_mean_over_all_pairs_of_users() -> None:
     assert personalisation(padded([[1, 2], [1, 2]]), 8) == pytest.approx(0)
     assert personalisation(padded([[1, 2], [3, 4]]), 8) == pytest.approx(1)
     assert math.isnan(personalisation(padded([[1, 2], []]), 8))
+
+
+def test_tags_of_several_items_are_shared_out_as_worked_out_by_hand() -> None:
+    tags = np.array([[0, 1], [1, -1], [-1, -1], [2, -1]], np.int32)
+    shares = tag_shares(RowSets.of([[0, 1], [2], [], [2, 3, 3]]), tags, 3)
+    expected = [[0.25, 0.75, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1]]
+    np.testing.assert_allclose(shares.toarray(), expected)
+
+
+def test_miscalibration_is_the_divergence_worked_out_by_hand() -> None:
+    tags = np.array([[0], [1], [2], [-1]], np.int32)
+    wanted = tag_shares(RowSets.of([[0, 0, 0, 1], [0, 1], [0], [0], []]), tags, 3)
+    shown = tag_shares(RowSets.padded(padded([[0, 1], [1, 0], [2], [3], [0]])), tags, 3)
+    found = miscalibration(shown, wanted, smoothing=0.01)
+    some = 0.75 * math.log(0.75 / (0.99 * 0.5 + 0.0075)) + 0.25 * math.log(
+        0.25 / (0.99 * 0.5 + 0.0025)
+    )
+    nothing_of_it = math.log(1 / 0.01)
+    np.testing.assert_allclose(found, [some, 0, nothing_of_it, np.nan, np.nan], atol=1e-12)
+
+
+def test_padded_rows_are_the_sets_they_hold() -> None:
+    found = RowSets.padded(padded([[3, 1], [], [-1, 2]]))
+    assert [found.of_user(user).tolist() for user in range(3)] == [[3, 1], [], [2]]

@@ -13,6 +13,7 @@ from recsys.retrieval.index import VectorIndex
 from recsys.retrieval.sequence import SequenceCard, SequenceModel
 from recsys.retrieval.sources import (
     FRESH_DAYS,
+    MOST_FRESH,
     Collaborative,
     CoVisited,
     NewItems,
@@ -117,7 +118,7 @@ class TestCoVisited(CandidateSourceContract):
         )
         asked = with_types(queries([0, 1]), VIEW, PURCHASE)
         answer = CoVisited(lists, WEIGHTS).candidates(asked, 3)
-        older, newer = 0.7 * 1, 1.0 * 8
+        older, newer = 2**-0.5 * 1, 1.0 * 8
         total = older + newer
         assert found(answer).tolist() == [2, 0]
         assert answer.scores[0, :2].tolist() == pytest.approx(
@@ -167,6 +168,14 @@ class TestNewItems(CandidateSourceContract):
         ages = np.array([3.0, -1.0, 1.0, FRESH_DAYS + 1, np.nan])
         source = NewItems(VectorIndex(vectors(5)), NOW_US - ages * US_PER_DAY, WEIGHTS)
         assert found(source.candidates(queries([]), 5)).tolist() == [2, 0]
+
+    def test_a_past_question_gets_what_was_new_then(self) -> None:
+        ages = np.repeat([0.5, 40.0], MOST_FRESH)  # as many newer ones as are compared
+        source = NewItems(VectorIndex(vectors(len(ages))), NOW_US - ages * US_PER_DAY, WEIGHTS)
+        past = queries([])
+        past.now_us[:] -= 35 * US_PER_DAY
+        assert (found(source.candidates(past, 5)) >= MOST_FRESH).all()
+        assert len(found(source.candidates(past, 5))) == 5
 
     def test_a_known_taste_comes_before_being_newest(self) -> None:
         index = VectorIndex(np.array([[1, 0], [0, 1], [1, 0]], np.float32))

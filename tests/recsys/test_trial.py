@@ -1,16 +1,17 @@
 from typing import Any
 
 import numpy as np
+import orjson
 import polars as pl
 import pytest
 
-from features.events import DEFAULT_EVENT_TYPES, US_PER_DAY
+from features.events import DEFAULT_EVENT_TYPES, EVENT_SCHEMA, US_PER_DAY
 from features.interactions import Interactions
 from recsys.evaluation.trial import TrialResult, Window, live_lists, queries_at, run_trial
 from recsys.policy import Policy
 from recsys.progress import Silent
 from recsys.recommender import Recommender
-from tests.tiny import FIRST_DAY_US, N_DAYS, tiny_events
+from tests.tiny import FIRST_DAY_US, N_DAYS, TINY_COLORS, tiny_events
 
 # Days that the tiny release has not seen.
 WINDOW = Window(FIRST_DAY_US + N_DAYS * US_PER_DAY, FIRST_DAY_US + (N_DAYS + 3) * US_PER_DAY)
@@ -34,6 +35,71 @@ def test_the_release_beats_popularity_on_days_it_has_not_seen(
     assert result.metrics["ranker"]["ndcg@10"] > 2 * result.metrics["trending"]["ndcg@10"]
     assert result.against["trending"].low > 0
     assert result.candidate_recall > 0.9
+    check_parts(result, tiny_recommender)
+
+
+def check_parts(result: TrialResult, recommender: Recommender) -> None:
+    """What is told beside the means agrees with them."""
+    (headline,) = [one for one in result.comparisons if one.metric == "ndcg@10"]
+    assert headline.difference == result.against["trending"]
+    assert headline.ours == result.metrics["ranker"]["ndcg@10"]
+    assert headline.p_holm < 0.01
+    for dimension in {part.dimension for part in result.slices}:
+        parts = [part for part in result.slices if part.dimension == dimension]
+        assert sum(part.shoppers for part in parts) == result.users
+        mean = sum(part.shoppers * part.ndcg["ranker"].mean for part in parts) / result.users
+        assert mean == pytest.approx(headline.ours)
+    assert {part.name for part in result.slices if part.dimension == "category"} <= set(TINY_COLORS)
+    assert result.beyond.keys() == result.metrics.keys()
+    ranker, trending = result.beyond["ranker"], result.beyond["trending"]
+    assert ranker.answered == trending.answered == 1
+    assert ranker.personalisation > trending.personalisation
+    assert ranker.miscalibration < trending.miscalibration  # everyone loves one colour
+    assert trending.popularity_lift > ranker.popularity_lift > 0
+    by_action = {one.action: one for one in result.reliability}
+    assert by_action.keys() == {"view", "click", "share", "purchase"}
+    assert all(0 < one.brier < 0.5 for one in by_action.values())
+    assert len(result.samples) == 6
+    for sample in result.samples:
+        assert len(sample.reasons) == len(sample.lists["ranker"]) == 10
+        assert len(sample.history) == len(sample.history_events) <= sample.events_known
+        assert sample.taken
+        assert not set(sample.taken) & set(sample.history)
+    assert orjson.loads(orjson.dumps(result))["users"] == result.users
+    assert recommender.catalog.titles[result.samples[-1].history[0]]
+
+
+def test_strangers_are_asked_without_a_history_and_found_among_the_slices(
+    tiny_recommender: Recommender,
+) -> None:
+    newcomers = tiny_events(first_day=N_DAYS, n_days=3).with_columns(
+        user_id=pl.lit("new-") + pl.coalesce("user_id", "session_id"), session_id=pl.lit(None)
+    )
+    events = pl.concat([all_events(), newcomers.cast(dict(EVENT_SCHEMA))])
+    log = Interactions.build(events, tiny_recommender.catalog.item_ids, DEFAULT_EVENT_TYPES)
+    past = queries_at(log, WINDOW)
+    strangers = np.diff(past.seen_indptr) == 0
+    assert 50 < strangers.sum() < len(past)
+    assert (past.queries.history_rows[strangers] == -1).all()
+    result = run_trial(tiny_recommender.bundle, log, WINDOW, Policy(), Silent())
+    assert result is not None
+    assert result.strangers == strangers.sum()
+    (new,) = [part for part in result.slices if part.name == "new"]
+    assert new.shoppers == result.strangers
+    assert result.samples[0].history == ()
+    assert result.metrics["next_item"]["answered"] < 1  # it has nothing to say to a stranger
+    assert result.metrics["ranker"]["answered"] == 1
+
+
+def test_shoppers_without_an_answer_score_zero(
+    tiny_recommender: Recommender, log: Interactions
+) -> None:
+    live = np.full((len(log.user_ids), 20), -1, np.int32)
+    result = run_trial(tiny_recommender.bundle, log, WINDOW, Policy(), Silent(), live=live)
+    assert result is not None
+    assert result.metrics["live"]["ndcg@10"] == result.metrics["live"]["answered"] == 0
+    assert np.isnan(result.beyond["live"].novelty)
+    assert all(sample.lists["live"] == () for sample in result.samples)
 
 
 def test_each_shopper_is_asked_once_at_the_cut(log: Interactions) -> None:
