@@ -48,7 +48,8 @@ class SequenceConfig:
     max_windows: int = 20  # of max_length items each: a shopper with 100,000 events is one shopper
     dropout: float = 0.2  # Beauty, validation nDCG@10 after 10 epochs: .2 .078, .3 .077, .5 .068
     epochs: int = 10
-    warm_epochs: int = 6  # 3 leave half of what a fit from the beginning gains over the old state
+    warm_epochs: int = 5
+    kept_by_warm: float = 0.4  # of the old weights, the rest is drawn anew; see `_resume`
     max_targets: int = 20_000_000  # epochs × targets: keeps ten million events within the night
     positions: int = 1_536  # real positions in a batch
     learning_rate: float = 3e-3
@@ -57,7 +58,7 @@ class SequenceConfig:
     max_gradient: float = 5.0
     sampled_above: int = 30_000  # items; below, the loss is over all of them
     negatives: int = 4_096  # shared by a batch
-    held_out_users: int = 1_000
+    held_out_users: int = 500
     seed: int = 0
 
 
@@ -96,7 +97,7 @@ def fit_sequence(
     torch.manual_seed(config.seed)
     network = _network(text_vectors, config)
     if warm is not None:
-        _resume(network, warm)
+        _resume(network, warm, config.kept_by_warm)
     sequences, held = hold_out(user_sequences(interactions), config.held_out_users, rng)
     pieces = windows(sequences, config.max_length, config.max_windows)
     epochs = config.epochs if warm is None else config.warm_epochs
@@ -136,8 +137,14 @@ def _network(text_vectors: Float32Array, config: SequenceConfig) -> SequenceNetw
     )
 
 
-def _resume(network: SequenceNetwork, folder: Path) -> None:
-    """Takes over an older state; items that came after it start from their text alone."""
+def _resume(network: SequenceNetwork, folder: Path, kept: float) -> None:
+    """Mixes an older state into the fresh one, `kept` of it (Ash & Adams 2020).
+
+    Weights that are only trained on generalise worse than new ones. Beauty, one item a shopper
+    later, validation nDCG@10: kept whole, 6 epochs .074; .4 kept, 5 epochs .077; 10 from the
+    beginning .077.
+    """
+    fresh = network.state_dict()
     try:
         state = load_file(folder / STATE_FILE)
         old_text_part = torch.from_numpy(np.load(folder / ITEMS_FILE)) - state["items.weight"]
@@ -146,7 +153,7 @@ def _resume(network: SequenceNetwork, folder: Path) -> None:
         items[:n_old] = state["items.weight"]
         state["items.weight"] = items
         state["adaptor.weight"] = _adaptor(network, old_text_part, state["adaptor.weight"])
-        network.load_state_dict(state)
+        network.load_state_dict({name: fresh[name].lerp(old, kept) for name, old in state.items()})
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         raise ReleaseError(
             f"{folder}: expected the state of a sequence model of the same configuration, for the "

@@ -47,11 +47,11 @@ def user_sequences(interactions: Interactions) -> list[Int64Array]:
 def hold_out(
     sequences: Sequence[Int64Array], n_users: int, rng: np.random.Generator
 ) -> tuple[list[Int64Array], HeldOut]:
-    """Takes the last item of some users away; of no more than one user in twenty.
+    """Takes the last item of some users away; of no more than one user in fifty.
 
     Of nobody where that leaves fewer than MIN_HELD_OUT: too few answers say nothing.
     """
-    n_users = min(n_users, len(sequences) // 20)
+    n_users = min(n_users, len(sequences) // 50)
     n_users = n_users if n_users >= MIN_HELD_OUT else 0
     chosen = set(rng.choice(len(sequences), n_users, replace=False).tolist())
     kept = [s[:-1] if i in chosen else s for i, s in enumerate(sequences)]

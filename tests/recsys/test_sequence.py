@@ -156,12 +156,12 @@ def test_every_item_but_the_first_is_a_target_once() -> None:
 
 
 def test_held_out_items_are_not_trained_on() -> None:
-    sequences: list[Int64Array] = [np.array([i, 10_000 + i, 20_000 + i]) for i in range(2400)]
+    sequences: list[Int64Array] = [np.array([i, 10_000 + i, 20_000 + i]) for i in range(6000)]
     kept, held = hold_out(sequences, 1000, np.random.default_rng(0))
     assert len(held.targets) == 120
     trained = np.concatenate(kept)
     assert not np.isin(held.targets, trained).any()
-    assert len(trained) == 3 * 2400 - 120
+    assert len(trained) == 3 * 6000 - 120
     assert not hold_out(sequences[:200], 1000, np.random.default_rng(0))[1].histories
 
 
@@ -202,7 +202,14 @@ def test_a_warm_start_continues_with_more_items_and_few_epochs(
     folder: Path, tmp_path: Path
 ) -> None:
     config = SequenceConfig(
-        dim=16, blocks=1, heads=1, max_length=8, warm_epochs=1, learning_rate=1e-6, positions=128
+        dim=16,
+        blocks=1,
+        heads=1,
+        max_length=8,
+        warm_epochs=1,
+        kept_by_warm=1.0,
+        learning_rate=1e-6,
+        positions=128,
     )
     report = fit(checkerboard(), tmp_path, n_items=23, config=config, warm=folder)
     assert report.epochs == 1
@@ -217,7 +224,14 @@ def test_a_warm_start_survives_a_new_basis_of_the_text_vectors(
 ) -> None:
     rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(24, 24)))[0]
     config = SequenceConfig(
-        dim=16, blocks=1, heads=1, max_length=8, warm_epochs=1, learning_rate=1e-7, positions=128
+        dim=16,
+        blocks=1,
+        heads=1,
+        max_length=8,
+        warm_epochs=1,
+        kept_by_warm=1.0,
+        learning_rate=1e-7,
+        positions=128,
     )
     turned = (text(20) @ rotation).astype(np.float32)
     fit_sequence(checkerboard(), turned, config, tmp_path, warm=folder, progress=Silent())
