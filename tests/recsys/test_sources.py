@@ -106,6 +106,7 @@ class TestCoVisited(CandidateSourceContract):
                 indptr,
                 np.concatenate([*none, *rows]).astype(np.int32),
                 np.concatenate([*none, *scores]).astype(np.float32),
+                np.zeros(int(indptr[-1]), np.float32),
             ),
             WEIGHTS,
         )
@@ -115,6 +116,7 @@ class TestCoVisited(CandidateSourceContract):
             np.array([0, 1, 3, 3]),
             np.array([2, 2, 0], np.int32),
             np.array([1, 0.5, 0.25], np.float32),
+            np.zeros(3, np.float32),
         )
         asked = with_types(queries([0, 1]), VIEW, PURCHASE)
         answer = CoVisited(lists, WEIGHTS).candidates(asked, 3)
