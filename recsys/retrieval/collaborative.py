@@ -57,8 +57,8 @@ class FactorModel:
 
         A zero row, nothing known, stays zero.
         """
-        known = means.any(axis=1)
-        inputs = history_inputs(means) * known[:, None]
+        known = np.any(means != 0, axis=1, keepdims=True)
+        inputs = history_inputs(means) * known
         # einsum: the same sum for one query as for many
         return np.asarray(np.einsum("bd,de->be", inputs, self._from_history), np.float32)
 
