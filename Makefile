@@ -6,11 +6,12 @@ SHELL := /bin/sh
 BIN := .venv/bin
 # Written last, so that an installation which was interrupted is resumed by the next one.
 STAMP := .venv/.installed
+PEERS_STAMP := .venv-peers/.installed
 
-.PHONY: help install demo test check fmt lint types imports clean
+.PHONY: help install demo test check bench-peers fmt lint types imports clean
 
 help: ## list what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s  %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' Makefile
 
 install: $(STAMP) ## make the virtual environment .venv with everything in it
 	@echo "Installed in .venv. Next: make demo, or make test."
@@ -71,6 +72,16 @@ types: $(STAMP) ## mypy only
 imports: $(STAMP) ## import-linter only: which room may know which
 	$(BIN)/lint-imports
 
+$(PEERS_STAMP): jobs/peers/requirements.txt
+	python3.11 -m venv --clear .venv-peers
+	.venv-peers/bin/python -m pip install -r jobs/peers/requirements.txt
+	@touch $@
+
+# DATA is a folder that import reads, or one with items.* and sequences.*; empty: the store.
+bench-peers: $(STAMP) $(PEERS_STAMP) ## this system beside other libraries: DATA=folder, ARGS=options
+	$(BIN)/python -m jobs benchmark-peers $(if $(DATA),--data $(DATA)) \
+	  --json $(or $(JSON),data/reports/peers.json) $(ARGS)
+
 clean: ## remove the environment and every cache; data/ stays
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

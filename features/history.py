@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from features.arrays import BoolArray, Float32Array, Float64Array, Int32Array, Int64Array
-from features.covisitation import Neighbours
+from features.covisitation import Neighbours, step_weights
 from features.events import US_PER_DAY, US_PER_SECOND
 
 STEP_DECAY = 0.7  # each event further back counts this much less; from the text-only runs on Beauty
@@ -35,7 +35,11 @@ SHOPPER_VIEWS = (
 )
 HISTORY_VIEWS = (
     *(f"{relation}_to_{what}" for relation in RELATIONS for what in LIKENESSES),
+    "co_visited_affinity",
     "co_visited_lists",
+    "follows_last",
+    "follows_second_last",
+    "preceded_last",
     "times_seen",
     "days_since_seen",
     "seen_strength",
@@ -70,10 +74,10 @@ class History:
     weights: Float32Array  # of the event types; negative is aversion
     time_us: Int64Array
 
-    def step_weights(self) -> Float32Array:
-        """(n,) the type's weight, times STEP_DECAY for each step back."""
-        decay = (STEP_DECAY ** np.arange(len(self.item_rows))[::-1]).astype(np.float32)
-        weights: Float32Array = decay * self.weights
+    def recent(self, decay: Float64Array | Float32Array) -> Float32Array:
+        """(n,) the type's weight times the step's decay; absolute values sum to 1."""
+        weights = decay.astype(np.float32) * self.weights
+        weights /= max(float(np.abs(weights).sum()), 1e-9)  # events may all weigh nothing
         return weights
 
 
@@ -85,19 +89,24 @@ def history_views(
     if len(history.item_rows) == 0 or len(candidates) == 0:
         out[:, HISTORY_VIEWS.index("history_length")] = 0.0
         return out
-    recent = history.step_weights()
-    recent /= max(float(np.abs(recent).sum()), 1e-9)  # events may all weigh nothing
+    recent = history.recent(STEP_DECAY ** np.arange(len(history.item_rows))[::-1])
+    lists = relations.neighbours
     tags = _tags_of(history.item_rows, candidates, relations)
+    co_visited, follows = _in_lists(
+        history.item_rows, candidates, lists, lists.scores, lists.follows
+    )
     alike = np.stack(
         [
             *(_cosines(relations.vectors[v], candidates, history.item_rows) for v in VECTORS),
-            neighbour_scores(history.item_rows, candidates, relations.neighbours),
+            co_visited,
             tags.cosines(),
         ]
     )
     columns = [
         *_likenesses(alike, recent),
-        np.log1p((alike[RELATIONS.index("co_visited")] > 0).sum(axis=1)),
+        np.einsum("ch,h->c", co_visited, history.recent(step_weights(len(recent)))),
+        np.log1p((co_visited > 0).sum(axis=1)),
+        *_next_steps(follows, int(history.item_rows[-1]), candidates, lists),
         *_seen(history, candidates, now_us),
         *tags.affinities(recent),
         *_prices(history, candidates, recent, relations),
@@ -152,17 +161,42 @@ def neighbour_scores(
     history_rows: Int32Array, candidates: Int32Array, neighbours: Neighbours
 ) -> Float32Array:
     """(n_candidates, n_history) list score of each candidate in each history item's list."""
-    out = np.zeros((len(candidates), len(history_rows)), np.float32)
+    return _in_lists(history_rows, candidates, neighbours, neighbours.scores)[0]
+
+
+def _in_lists(
+    history_rows: Int32Array, candidates: Int32Array, neighbours: Neighbours, *of: Float32Array
+) -> list[Float32Array]:
+    """For each array aligned with the lists, (n_candidates, n_history): 0 where not in the list."""
+    out = [np.zeros((len(candidates), len(history_rows)), np.float32) for _ in of]
     if len(candidates) == 0:
         return out
-    rows, scores, sizes = neighbours.of_all(history_rows)
+    places, sizes = neighbours.places(history_rows)
+    rows = neighbours.item_rows[places]
     order = np.argsort(candidates, kind="stable")
     ordered = candidates[order]
     at = np.minimum(np.searchsorted(ordered, rows), len(ordered) - 1)
-    found = ordered[at] == rows
-    column = np.repeat(np.arange(len(history_rows)), sizes)
-    out[order[at[found]], column[found]] = scores[found]
+    found = np.flatnonzero(ordered[at] == rows)
+    cells = order[at[found]], np.repeat(np.arange(len(history_rows)), sizes)[found]
+    for matrix, values in zip(out, of, strict=True):
+        matrix[cells] = values[places[found]]
     return out
+
+
+def _next_steps(
+    follows: Float32Array, last_row: int, candidates: Int32Array, neighbours: Neighbours
+) -> tuple[Float32Array | float, ...]:
+    """From the last item to the candidate, from the one before it, from the candidate to the last.
+
+    `follows` (n_candidates, n_history).
+    """
+    places, sizes = neighbours.places(candidates)
+    back = np.flatnonzero(neighbours.item_rows[places] == last_row)
+    preceded = np.zeros(len(candidates), np.float32)
+    preceded[np.searchsorted(np.cumsum(sizes), back, side="right")] = neighbours.follows[
+        places[back]
+    ]
+    return follows[:, -1], follows[:, -2] if follows.shape[1] > 1 else np.nan, preceded
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from features.covisitation import STEP_POWER
 from features.history import (
     HISTORY_LENGTH,
     HISTORY_VIEWS,
@@ -30,13 +31,14 @@ SOURCES = (
     "trending",
     "new_items",
 )
-# Sources that can score any item, so that one source's finds are seen through the others' eyes.
-AFFINITIES = ("next_item", "co_visited", "similar_text", "collaborative")
+# Sources whose query vectors can score any item, so that one source's finds are seen through the
+# others' eyes; co-visitation scores them by its lists, a view of the history.
+AFFINITIES = ("next_item", "similar_text", "collaborative")
 
 
 # Views of which a request's ranking also sees where the item stands among the other candidates.
 WITHIN_LIST = (
-    *(f"{source}_affinity" for source in AFFINITIES),
+    *(f"{source}_affinity" for source in (*AFFINITIES, "co_visited")),
     *(f"{relation}_to_last" for relation in RELATIONS),
     "sequence_to_recent",
     "rare_tag_affinity",
@@ -137,11 +139,23 @@ _LIKENESS_MEANINGS = {
     "recent": f"weighted mean likeness to the history, {STEP_DECAY:g} a step back",
 }
 _HISTORY_MEANINGS = {
+    "co_visited_affinity": (
+        ANY,
+        "co_visited",
+        f"mean list score of the item, (1 + k)^-{STEP_POWER:g} for the event k steps back",
+    ),
     "co_visited_lists": (
         POSITIVE,
         "co_visited",
         "log(1 + items of the history whose list has the item)",
     ),
+    "follows_last": (
+        UNIT,
+        "co_visited",
+        "share of the steps after the shopper's last item that led others to the item",
+    ),
+    "follows_second_last": (UNIT, "co_visited", "the same after the item before the last"),
+    "preceded_last": (UNIT, "co_visited", "share of the steps after the item that led to the last"),
     "times_seen": (POSITIVE, "seen", "events of the shopper on the item"),
     "days_since_seen": (POSITIVE, "seen", "log(1 + days since the shopper's last event on it)"),
     "seen_strength": (ANY, "seen", "sum over events on the item of weight / log2(2 + days ago)"),

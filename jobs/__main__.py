@@ -18,12 +18,13 @@ from jobs.benchmark_commands import (
     benchmark_embedding,
     benchmark_encoder,
     benchmark_index,
+    benchmark_peers,
 )
 from jobs.console import Terminal
 from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
 from jobs.importing.summary import show_reports, worst_share
 from jobs.sample import FIRST_DAY, Size, Storefront, write_sample
-from jobs.tuning_commands import benchmark_storefront
+from jobs.tuning_commands import benchmark_storefront, tune
 from recsys.releases import Releases
 from recsys.settings import read_settings
 
@@ -222,7 +223,9 @@ def benchmark(
 app.command()(benchmark_encoder)
 app.command()(benchmark_index)
 app.command()(benchmark_embedding)
+app.command()(benchmark_peers)
 app.command()(benchmark_storefront)
+app.command()(tune)
 
 
 @app.command()

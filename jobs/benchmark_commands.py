@@ -1,5 +1,7 @@
 """The commands that measure parts of the system; `__main__` gives them their names."""
 
+import os
+import time
 from dataclasses import astuple, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast, get_args
@@ -95,6 +97,49 @@ def benchmark_embedding(
     catalogue = item_texts(pl.read_parquet(folder / "items.parquet").head(texts))
     rows = embedding_speed(folder / "encoder", catalogue)
     _table(Terminal(), f"{len(catalogue)} texts, {threads} threads", rows)
+
+
+def benchmark_peers(
+    json_out: Annotated[Path, JSON_OUT],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="What import reads, or items.* and sequences.*; empty: the store"),
+    ] = None,
+    peers: Annotated[str, typer.Option(help="Commas between; empty: all")] = "",
+    folds: Annotated[int, typer.Option(min=1, help="Windows in time, pooled")] = 1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="Of every arm")] = 2,
+    python: Annotated[
+        Path, typer.Option(help="Of the peers' environment: `make bench-peers` makes it")
+    ] = Path(".venv-peers/bin/python"),
+    limit_minutes: Annotated[float, typer.Option(min=0.1, help="Of one arm on one fold")] = 60,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget arms that are done")] = False,
+) -> None:
+    """This system and other libraries on one split: quality, seconds, memory."""
+    from jobs.page import write_text
+    from jobs.peers.arms import PEERS, Arms, arm_commands, known_peers
+    from jobs.peers.bench import run_bench
+    from jobs.peers.report import peers_page, show_peers
+    from jobs.peers.sources import splits_of
+    from jobs.reports import write_json
+
+    settings, terminal = read_settings(), Terminal()
+    chosen = known_peers([name.strip() for name in peers.split(",") if name.strip()] or PEERS)
+    name, splits = splits_of(data, settings, folds, terminal, now_us=time.time_ns() // 1_000)
+    arms = Arms(
+        work=settings.work_dir / "peers" / name,
+        commands=arm_commands(python.absolute(), chosen),
+        environment=dict(os.environ),
+        threads=threads,
+        seed=seed,
+        limit_s=60 * limit_minutes,
+    )
+    report = run_bench(arms, splits, name, terminal, fresh=fresh)
+    show_peers(terminal, report)
+    write_json(report, json_out)
+    page = json_out.with_suffix(".html")
+    write_text(page, peers_page(report))
+    terminal.say(f"Figures: {json_out}; page: {page}")
 
 
 def _release(settings: Settings, release: str | None) -> Path:

@@ -15,10 +15,10 @@ from recsys.evaluation.trial import BASELINE, TrialResult
 class GateConfig:
     """What a release may lose in nDCG@10 against the live release and popularity."""
 
-    # Share of the rival's. The 1,000 shoppers a trial aims at can prove that much where shoppers'
-    # differences spread no wider than the mean nDCG: 1.645 / √1000 = .052. A smaller margin would
-    # leave the mean to decide most nights, a larger one let a few nights lose what one may not.
-    margin: float = 0.05
+    # Share of the rival's. Shoppers take what they are shown, so the days a release has served
+    # flatter it: in 13 runs of tests/story/test_storefront_day.py its successor, which by the
+    # truth loses nothing, scored .4 % above to 6 % below it on them, 3.5 % below on average.
+    margin: float = 0.10
     min_users: int = 20  # fewer shoppers cannot tell two releases apart
     # Where so few shoppers came that not even an equal release could prove itself, the mean
     # decides: a small shop would else keep its first release for ever. False: it is refused.

@@ -1,14 +1,18 @@
 """The commands that judge the defaults and search for better ones; `__main__` names them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from features.store import Store
 from jobs.benchmark_commands import JSON_OUT, numbers
 from jobs.console import Terminal
 from jobs.reports import writable, write_json
 from recsys.settings import read_settings
+
+if TYPE_CHECKING:
+    from recsys.training.recipe import TrainingData
 
 
 def benchmark_storefront(
@@ -43,3 +47,76 @@ def benchmark_storefront(
     show_storefront_benchmark(terminal, report)
     if plot is not None:
         write_drawing(report, plot)
+
+
+def tune(
+    data: Annotated[
+        list[str],
+        typer.Option(
+            "--data",
+            help="store, sample-SEED[-EVENTS], or a folder of items.jsonl.gz and sequences.csv.gz;"
+            " may be repeated",
+        ),
+    ],
+    part: Annotated[str, typer.Option(help="ranker, sequence or covisitation")],
+    trials: Annotated[int, typer.Option(min=1, help="In all, with those of the study")] = 30,
+    study: Annotated[
+        Path | None, typer.Option(help="SQLite file, to go on with; empty: in the work folder")
+    ] = None,
+    shoppers: Annotated[
+        int | None, typer.Option(min=20, help="At most so many of a folder's")
+    ] = None,
+    queries: Annotated[
+        int, typer.Option(min=20, help="Shoppers of each validation window, at most")
+    ] = 5_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the search and of the training")] = 0,
+    json_out: Annotated[Path | None, JSON_OUT] = None,
+) -> None:
+    """Search one trainer's configuration on validation windows of several data sets."""
+    from jobs.benchmark import seeded
+    from jobs.evaluate import stored_data
+    from jobs.night_config import night_config
+    from jobs.steps import Workshop
+    from jobs.tuning import search
+    from jobs.tuning_bench import Bench, judged_by
+    from jobs.tuning_data import by_size, read_set
+    from jobs.tuning_spaces import part_named
+    from jobs.tuning_table import show_search
+
+    settings, terminal, chosen = read_settings(), Terminal(), part_named(part)
+    recipe = seeded(night_config(settings).recipe, seed)
+
+    def stored() -> "TrainingData":
+        with Store.open(settings.database_url) as store:
+            return stored_data(store, settings.event_types())
+
+    sets = by_size(
+        read_set(
+            name,
+            stored=stored,
+            event_types=settings.event_types(),
+            shoppers=shoppers,
+            progress=terminal,
+        )
+        for name in data
+    )
+    root = settings.work_dir / "tuning"
+    workshop = Workshop(root / "kept", terminal)
+    benches = {
+        tuned.name: Bench(tuned, recipe, workshop, queries=queries, progress=terminal)
+        for tuned in sets
+    }
+    found = search(
+        chosen,
+        list(benches),
+        recipe,
+        judged_by(benches, chosen),
+        trials=trials,
+        seed=seed,
+        file=study or root / f"{chosen.name}.db",
+        world={"sets": {tuned.name: tuned.digest for tuned in sets}, "queries": queries},
+        progress=terminal,
+    )
+    show_search(terminal, found)
+    if json_out is not None:
+        write_json(found, json_out)

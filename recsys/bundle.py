@@ -71,7 +71,7 @@ class Bundle:
             NextItem(self.sequence, self.type_weights),
             CoVisited(self.neighbours, self.type_weights),
             SimilarText(self.text.taste, self.type_weights),
-            Collaborative(self.factors),
+            Collaborative(self.factors, self.type_weights),
             self._trending,
             self._new_items,
         )

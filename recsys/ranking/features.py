@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from features.arrays import Float32Array, Int32Array
+from features.arrays import Float32Array
 from features.history import HISTORY_VIEWS, History, ItemRelations, history_views
 from features.snapshot import Snapshots
 from features.views import AFFINITIES, FEATURE_NAMES, WITHIN_LIST
@@ -27,35 +27,33 @@ def feature_rows(queries: Queries, candidates: Candidates, inputs: FeatureInputs
     """(n_candidates, len(FEATURE_NAMES)), columns in the order of FEATURE_VIEWS."""
     if len(candidates) == 0:
         return np.empty((0, len(FEATURE_NAMES)), np.float32)
-    histories = [history_of(queries, query, inputs.type_weights) for query in range(len(queries))]
-    from_history = np.full((len(candidates), len(HISTORY_VIEWS)), np.nan, np.float32)
+    from_history = np.empty((len(candidates), len(HISTORY_VIEWS)), np.float32)
     affinities = np.full((len(candidates), len(AFFINITIES)), np.nan, np.float32)
     for query, span in _spans(candidates):
+        history = history_of(queries, query, inputs.type_weights)
         rows, now_us = candidates.item_rows[span], int(queries.now_us[query])
-        views = history_views(histories[query], rows, now_us, inputs.relations)
-        from_history[span] = views
+        from_history[span] = history_views(history, rows, now_us, inputs.relations)
         for column, source in enumerate(AFFINITIES):
-            values = _affinity(source, query, rows, histories[query], views, candidates, inputs)
-            if values is not None:
-                affinities[span, column] = values
+            vectors = candidates.query_vectors.get(source)
+            if vectors is not None and vectors[query].any():  # else it knows not this shopper
+                affinities[span, column] = inputs.source_vectors[source][rows] @ vectors[query]
     ranks = candidates.source_ranks
-    own = np.concatenate(
-        [
-            np.where(np.isnan(ranks), 0.0, 1.0 / (1.0 + ranks)),
-            affinities,
-            (~np.isnan(ranks)).sum(axis=1, keepdims=True),
-            _snapshot_rows(queries, candidates, inputs.snapshots),
-            from_history,
-        ],
-        axis=1,
-        dtype=np.float32,
-    )
-    compared = own[:, _COMPARED]
-    within = [f(compared, candidates.offsets) for f in (z_scores, quantiles)]
-    return np.concatenate([own, *within], axis=1)
+    own = [
+        np.where(np.isnan(ranks), 0.0, 1.0 / (1.0 + ranks)),
+        affinities,
+        (~np.isnan(ranks)).sum(axis=1, keepdims=True),
+        _snapshot_rows(queries, candidates, inputs.snapshots),
+        from_history,
+    ]
+    out = np.empty((len(candidates), len(FEATURE_NAMES)), np.float32)
+    n_own = len(FEATURE_NAMES) - 2 * len(WITHIN_LIST)
+    np.concatenate(own, axis=1, out=out[:, :n_own])
+    compared = out[:, _COMPARED]
+    out[:, n_own : -len(WITHIN_LIST)] = z_scores(compared, candidates.offsets)
+    out[:, -len(WITHIN_LIST) :] = quantiles(compared, candidates.offsets)
+    return out
 
 
-_CO_VISITED_MEAN = HISTORY_VIEWS.index("co_visited_to_recent")
 _COMPARED = [FEATURE_NAMES.index(name) for name in WITHIN_LIST]
 
 
@@ -72,27 +70,6 @@ def history_of(queries: Queries, query: int, type_weights: Float32Array) -> Hist
         type_weights[queries.history_types[query][known]],
         queries.history_time_us[query][known],
     )
-
-
-def _affinity(
-    source: str,
-    query: int,
-    rows: Int32Array,
-    history: History,
-    views: Float32Array,
-    candidates: Candidates,
-    inputs: FeatureInputs,
-) -> Float32Array | None:
-    """None where the source knows nothing of this shopper, or failed."""
-    if source == "co_visited":
-        if len(history.item_rows) == 0:
-            return None
-        total = np.abs(history.step_weights()).sum()  # the view is a mean, the source's score a sum
-        return views[:, _CO_VISITED_MEAN] * total
-    vectors = candidates.query_vectors.get(source)
-    if vectors is None or not vectors[query].any():
-        return None
-    return np.asarray(inputs.source_vectors[source][rows] @ vectors[query], np.float32)
 
 
 def _snapshot_rows(queries: Queries, candidates: Candidates, snapshots: Snapshots) -> Float32Array:

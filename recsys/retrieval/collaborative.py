@@ -11,6 +11,7 @@ from features.errors import ReleaseError
 from recsys.retrieval.index import VectorIndex
 
 USERS_FILE, ITEMS_FILE, TAGS_FILE = "users.npy", "items.npy", "tags.npy"
+FROM_HISTORY_FILE = "from_history.npy"
 USER_IDS_FILE, TAG_NAMES_FILE = "user_ids.json", "tag_names.json"
 
 
@@ -27,12 +28,14 @@ class FactorModel:
         index: VectorIndex,
         tag_names: Sequence[str],
         tags: Float32Array,
+        from_history: Float32Array,
     ) -> None:
         self.index = index
         self._row_of = {user_id: row for row, user_id in enumerate(user_ids)}
         self._users = users  # (n_users, d)
         self._tag_row_of = {name: row for row, name in enumerate(tag_names)}
         self._tags = tags  # (n_tags, d)
+        self._from_history = from_history  # (d, d)
 
     @property
     def n_users(self) -> int:
@@ -49,6 +52,16 @@ class FactorModel:
         vectors[known] = self._users[user_rows[known]]
         return vectors
 
+    def vectors_from_history(self, means: Float32Array) -> Float32Array:
+        """(b, d) mean item vectors of histories → (b, d) where such shoppers are in the space.
+
+        A zero row, nothing known, stays zero.
+        """
+        known = np.any(means != 0, axis=1, keepdims=True)
+        inputs = history_inputs(means) * known
+        # einsum: the same sum for one query as for many
+        return np.asarray(np.einsum("bd,de->be", inputs, self._from_history), np.float32)
+
     def item_vectors_from_tags(self, tags: Sequence[Sequence[str] | None]) -> Float32Array:
         """(m, d): what its tags alone say of a new item; zeros where none of them is known."""
         vectors = np.zeros((len(tags), self._tags.shape[1]), np.float32)
@@ -64,6 +77,7 @@ class FactorModel:
         (folder / TAG_NAMES_FILE).write_bytes(orjson.dumps(list(self._tag_row_of)))
         np.save(folder / USERS_FILE, self._users, allow_pickle=False)
         np.save(folder / TAGS_FILE, self._tags, allow_pickle=False)
+        np.save(folder / FROM_HISTORY_FILE, self._from_history, allow_pickle=False)
         self.index.save(folder / ITEMS_FILE)
 
     @classmethod
@@ -75,15 +89,23 @@ class FactorModel:
             tag_names = orjson.loads((folder / TAG_NAMES_FILE).read_bytes())
             users = np.load(folder / USERS_FILE, mmap_mode="r", allow_pickle=False)
             tags = np.load(folder / TAGS_FILE, allow_pickle=False)
+            from_history = np.load(folder / FROM_HISTORY_FILE, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise ReleaseError(
                 f"{folder}: expected collaborative factors, found {error!r}. "
                 "Run the night again or activate an older release."
             ) from error
-        expected = ((len(user_ids), index.dim), (len(tag_names), index.dim))
-        if (users.shape, tags.shape) != expected:
+        d = index.dim
+        expected = ((len(user_ids), d), (len(tag_names), d), (d, d))
+        found = (users.shape, tags.shape, from_history.shape)
+        if found != expected:
             raise ReleaseError(
-                f"{folder}: expected users and tags of shapes {expected}, found {users.shape} and "
-                f"{tags.shape}. Run the night again or activate an older release."
+                f"{folder}: expected users, tags and the map from histories of shapes {expected}, "
+                f"found {found}. Run the night again or activate an older release."
             )
-        return cls(user_ids, users, index, tag_names, tags)
+        return cls(user_ids, users, index, tag_names, tags, from_history)
+
+
+def history_inputs(means: Float32Array) -> Float32Array:
+    """(b, d) mean item vectors as the map takes them: 1 in place of the mean bias."""
+    return np.column_stack([means[:, :-1], np.ones(len(means), np.float32)])

@@ -28,6 +28,12 @@ def taste_weights(queries: Queries, type_weights: Float32Array) -> Float32Array:
     return _weighted(queries, decay, type_weights)
 
 
+def liking_weights(queries: Queries, type_weights: Float32Array) -> Float32Array:
+    """(n, length) as `taste_weights`, with the slower decay of `step_weights`; aversion is 0."""
+    decay = step_weights(queries.history_rows.shape[1])
+    return np.maximum(_weighted(queries, decay, type_weights), np.float32(0.0))
+
+
 def _weighted(queries: Queries, decay: Float32Array, type_weights: Float32Array) -> Float32Array:
     weights = decay * type_weights[queries.history_types] * (queries.history_rows >= 0)
     total = np.abs(weights).sum(axis=1, keepdims=True)
@@ -89,13 +95,23 @@ class SimilarText:
 
 @dataclass(frozen=True, slots=True)
 class Collaborative:
-    """LightFM's user factors against its item factors; silent about unknown shoppers."""
+    """LightFM's item factors against where the history places the shopper among them.
+
+    Shoppers without a history keep the factors of their training; of strangers it says nothing.
+    """
 
     model: FactorModel
+    type_weights: Float32Array
     name: str = "collaborative"
 
     def candidates(self, queries: Queries, n: int) -> Retrieved:
         vectors = self.model.user_vectors(queries.user_rows)
+        items = self.model.index.vectors
+        if len(items):
+            weights = liking_weights(queries, self.type_weights)
+            slots = items[np.maximum(queries.history_rows, 0)]
+            placed = self.model.vectors_from_history(np.einsum("nl,nld->nd", weights, slots))
+            vectors = np.where(placed.any(axis=1, keepdims=True), placed, vectors)
         return _search(self.model.index, vectors, n, queries)
 
 
@@ -109,8 +125,7 @@ class CoVisited:
 
     def candidates(self, queries: Queries, n: int) -> Retrieved:
         answer = _nothing(len(queries), n)
-        decay = step_weights(queries.history_rows.shape[1])
-        weights = np.maximum(_weighted(queries, decay, self.type_weights), 0.0)
+        weights = liking_weights(queries, self.type_weights)
         for query, history in enumerate(queries.history_rows):
             rows, scores = self._merged(history, weights[query])
             if queries.allowed is not None and len(rows):

@@ -1,4 +1,4 @@
-from math import log, log1p
+from math import log, log1p, log2, sqrt
 
 import numpy as np
 import pytest
@@ -8,6 +8,7 @@ from features.covisitation import Neighbours
 from features.events import US_PER_DAY
 from features.history import (
     HISTORY_VIEWS,
+    PRICE_SPREAD,
     STEP_DECAY,
     History,
     ItemRelations,
@@ -30,7 +31,10 @@ def relations(**changes: object) -> ItemRelations:
             "factors": UNRELATED,
         },
         "neighbours": Neighbours(
-            np.array([0, 2, 3, 3]), np.array([2, 1, 0], np.int32), np.array([0.9, 0.4, 0.7], "f4")
+            np.array([0, 2, 3, 3]),
+            np.array([CHAIR, SHADE, LAMP], np.int32),
+            np.array([0.9, 0.4, 0.7], np.float32),
+            np.array([0.3, 0.1, 0.2], np.float32),
         ),
         "tags": np.array([[LIGHT, ROOM], [LIGHT, -1], [ROOM, OAK]], np.int32),
         "tag_rarity": np.array([1, 1, 3, 0], np.float32),
@@ -144,6 +148,71 @@ def test_events_that_weigh_nothing_say_nothing_about_taste() -> None:
     found = views(history((LAMP, 0, 1)), [LAMP])
     assert found["text_to_recent"] == near(0)
     assert found["times_seen"] == near(1)
+
+
+def test_likeness_to_the_three_most_alike_is_averaged() -> None:
+    past = history((LAMP, 1, 5), (SHADE, 1, 4), (CHAIR, 1, 3), (SHADE, 1, 2))
+    assert views(past, [LAMP])["text_to_top3"] == near((1 + 0.6 + 0.6) / 3)
+    assert views(LAMP_THEN_SHADE, [LAMP])["text_to_top3"] == near((1 + 0.6) / 2)
+
+
+def test_next_steps_are_read_forwards_and_backwards() -> None:
+    found = views(LAMP_THEN_SHADE, [LAMP, SHADE, CHAIR])
+    # after the lamp .3 went to the chair and .1 to the shade; after the shade .2 to the lamp
+    assert found["follows_last"] == near(0.2, 0, 0)
+    assert found["follows_second_last"] == near(0, 0.1, 0.3)
+    assert found["preceded_last"] == near(0.1, 0, 0)
+    assert found["co_visited_lists"] == near(log1p(1), log1p(1), log1p(1))
+    assert views(history((LAMP, 1, 1)), [CHAIR])["follows_second_last"] == near(np.nan)
+
+
+def test_what_was_seen_counts_by_type_and_by_how_long_ago() -> None:
+    found = views(history((LAMP, 2, 6), (SHADE, 1, 3), (LAMP, -4, 0)), [LAMP, CHAIR])
+    assert found["seen_strength"] == near(2 / log2(8) - 4 / log2(2), 0)
+    assert found["seen_last_day"] == near(1, 0)
+    assert views(LAMP_THEN_SHADE, [LAMP])["seen_last_day"] == near(0)
+
+
+def test_tag_vectors_are_compared_by_rarity() -> None:
+    found = views(LAMP_THEN_SHADE, [LAMP, SHADE, CHAIR])
+    # by rarity the lamp is (1, 1, 0), the shade (1, 0, 0), the chair (0, 1, 3)
+    lamp_shade, lamp_chair = 1 / sqrt(2), 1 / sqrt(2 * 10)
+    assert found["tags_to_last"] == near(lamp_shade, 1, 0)
+    assert found["tags_to_best"] == near(1, 1, lamp_chair)
+    assert found["tags_to_recent"] == near(
+        OLDER + NEWER * lamp_shade, OLDER * lamp_shade + NEWER, OLDER * lamp_chair
+    )
+
+
+def test_rare_tags_say_more_about_taste() -> None:
+    found = views(history((LAMP, 1, 2)), [SHADE, CHAIR])
+    # taste: light 1, room 1, oak 0
+    assert found["tag_affinity"] == near(1, 1 / 2)
+    assert found["rare_tag_affinity"] == near(1, 1 / 4)
+    assert found["rarest_tag_affinity"] == near(1, 0)
+    assert found["best_tag_affinity"] == near(1, 1)
+    averse = views(history((CHAIR, -4, 1)), [CHAIR])
+    assert averse["rarest_tag_affinity"] == near(-1)
+    assert averse["best_tag_affinity"] == near(-1)
+
+
+def test_the_price_gap_is_measured_in_the_shoppers_own_spread() -> None:
+    found = views(history((LAMP, 1, 2), (SHADE, 1, 1)), [LAMP])
+    older, newer = STEP_DECAY / (1 + STEP_DECAY), 1 / (1 + STEP_DECAY)
+    usual = older * log(100) + newer * log(50)
+    variance = older * (log(100) - usual) ** 2 + newer * (log(50) - usual) ** 2
+    assert found["usual_price"] == near(usual)
+    assert found["price_gap_z"] == near((log(100) - usual) / sqrt(variance + PRICE_SPREAD**2))
+
+
+def test_activity_is_counted_by_day_week_and_session() -> None:
+    half_hour = 30 / (24 * 60)
+    past = history((LAMP, 1, 9), (LAMP, 1, 6), (SHADE, -4, 0.5 + half_hour), (LAMP, 1, 0.5))
+    found = views(past, [CHAIR])
+    assert found["events_last_day"] == near(log1p(2))
+    assert found["events_last_week"] == near(log1p(3))
+    assert found["session_length"] == near(log1p(2))
+    assert found["tag_breadth"] == near(log1p(2))
 
 
 def test_neighbour_scores_do_not_depend_on_the_order_of_candidates() -> None:

@@ -70,6 +70,16 @@ def test_even_users_get_even_items_and_odd_users_odd_ones(folder: Path) -> None:
         assert (rows % 2 == parity).all()
 
 
+def test_a_stranger_with_a_history_gets_what_goes_with_it(folder: Path) -> None:
+    model = FactorModel.load(folder)
+    for parity in (0, 1):
+        history = model.index.vectors[[parity, 4 + parity, 8 + parity]]
+        placed = model.vectors_from_history(history.mean(axis=0, keepdims=True))
+        rows, _ = model.index.search(placed, 10)
+        assert (rows % 2 == parity).mean() >= 0.9
+    assert not model.vectors_from_history(np.zeros((1, 9), np.float32)).any()
+
+
 def test_a_new_item_is_placed_by_its_tags(folder: Path) -> None:
     model = FactorModel.load(folder)
     new = model.item_vectors_from_tags([["even"], ["odd"], ["unheard of"], None])
@@ -138,5 +148,5 @@ def test_files_that_do_not_fit_each_other_are_a_release_error(folder: Path, tmp_
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "user_ids.json").write_bytes(b'["u00"]')
-    with pytest.raises(ReleaseError, match="users and tags of shapes"):
+    with pytest.raises(ReleaseError, match="users, tags and the map"):
         FactorModel.load(tmp_path)

@@ -17,7 +17,9 @@ def said(item: int, *events: tuple[int, str], found_by: tuple[str, ...] = ()) ->
     relations = ItemRelations(
         vectors={"text": text},
         neighbours=Neighbours(
-            np.array([0, 1, 1, 1, 1]), np.array([SHADE], np.int32), np.array([0.5], np.float32)
+            np.array([0, 1, 1, 1, 1]),
+            np.array([SHADE], np.int32),
+            *np.array([[0.5], [0]], np.float32),
         ),
         tags=np.full((4, 1), -1, np.int32),
         tag_rarity=np.zeros(1, np.float32),

@@ -106,6 +106,7 @@ class TestCoVisited(CandidateSourceContract):
                 indptr,
                 np.concatenate([*none, *rows]).astype(np.int32),
                 np.concatenate([*none, *scores]).astype(np.float32),
+                np.zeros(int(indptr[-1]), np.float32),
             ),
             WEIGHTS,
         )
@@ -115,6 +116,7 @@ class TestCoVisited(CandidateSourceContract):
             np.array([0, 1, 3, 3]),
             np.array([2, 2, 0], np.int32),
             np.array([1, 0.5, 0.25], np.float32),
+            np.zeros(3, np.float32),
         )
         asked = with_types(queries([0, 1]), VIEW, PURCHASE)
         answer = CoVisited(lists, WEIGHTS).candidates(asked, 3)
@@ -128,16 +130,28 @@ class TestCoVisited(CandidateSourceContract):
 
 class TestCollaborative(CandidateSourceContract):
     def source(self, n_items: int) -> CandidateSource:
-        users = np.ones((1, 6), np.float32)
-        model = FactorModel(
-            ["ann"], users, VectorIndex(vectors(n_items)), [], np.zeros((0, 6), np.float32)
-        )
-        return Collaborative(model)
+        users, no_tags = np.ones((1, 6), np.float32), np.zeros((0, 6), np.float32)
+        index = VectorIndex(vectors(n_items))
+        model = FactorModel(["ann"], users, index, [], no_tags, np.eye(6, dtype=np.float32))
+        return Collaborative(model, WEIGHTS)
 
-    def test_a_shopper_it_never_met_gets_nothing(self, made: CandidateSource) -> None:
+    def test_a_shopper_it_never_met_is_placed_by_the_history(self, made: CandidateSource) -> None:
         answer = made.candidates(self.asked(), 5)
+        assert len(found(answer, 1)) == 5
+        assert len(found(answer, 2)) == 0
+        assert answer.query_vectors is not None
+        expected = [*vectors(N_ITEMS)[5, :-1], 1.0]
+        np.testing.assert_allclose(answer.query_vectors[1], expected, rtol=1e-6)
+
+    def test_without_a_history_a_known_shopper_keeps_the_trained_factors(
+        self, made: CandidateSource
+    ) -> None:
+        answer = made.candidates(queries([], [], user_rows=[0, -1]), 5)
         assert len(found(answer, 0)) == 5
-        assert len(found(answer, 1)) == len(found(answer, 2)) == 0
+        assert len(found(answer, 1)) == 0
+
+    def test_a_dismissed_item_places_nobody(self, made: CandidateSource) -> None:
+        assert len(found(made.candidates(with_types(queries([3]), DISMISS), 5))) == 0
 
 
 class TestTrending(CandidateSourceContract):
