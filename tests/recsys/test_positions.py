@@ -60,8 +60,8 @@ def fresh() -> Float32Array:
 def likeness(ranker: Ranker) -> float:
     """Correlation of ranks with what shoppers truly want, over candidates nobody chose."""
     said = ranker.logits(ranker.standardise(fresh()))[:, 0]
-    ranks = [np.argsort(np.argsort(values)) for values in (said, wanted(fresh()))]
-    return float(np.corrcoef(*ranks)[0, 1])
+    ranks = np.array([np.argsort(np.argsort(values)) for values in (said, wanted(fresh()))])
+    return float(np.corrcoef(ranks)[0, 1])
 
 
 def test_the_order_is_nearer_the_truth_than_without_the_pull_of_positions(
