@@ -250,7 +250,8 @@ def _tags_of(history_rows: Int32Array, candidates: Int32Array, relations: ItemRe
     past_present = np.zeros((len(past), len(own) + 1), np.bool_)
     past_present[np.arange(len(past))[:, None], number_of[past]] = True
     past_present[:, -1] = False
-    past_rarity = past_present * np.append(relations.tag_rarity[own], np.float32(0))
+    own_rarity = np.append(relations.tag_rarity[own], np.float32(0))
+    past_rarity = np.where(past_present, own_rarity, np.float32(0))
     return _Tags(
         number_of[these],
         these >= 0,

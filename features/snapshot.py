@@ -171,7 +171,8 @@ def _views_at(
 def _rate(hits: Float64Array, events: Float64Array) -> Float64Array:
     """The share of hits, as if each item had begun with PRIOR_EVENTS average ones."""
     average = hits.sum() / max(events.sum(), 1.0)
-    return (hits + PRIOR_EVENTS * average) / (events + PRIOR_EVENTS)
+    rate: Float64Array = (hits + PRIOR_EVENTS * average) / (events + PRIOR_EVENTS)
+    return rate
 
 
 def _in_niche(decayed: Float64Array, niche: Int32Array) -> tuple[Float64Array, Float64Array]:

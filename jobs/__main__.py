@@ -13,6 +13,7 @@ import typer
 from features.errors import ConfigError, RecsysError, ReleaseError
 from features.event_checks import TimeUnit
 from features.store import Store
+from jobs.ablation_commands import benchmark_cold_start, benchmark_sources
 from jobs.benchmark_commands import (
     JSON_OUT,
     benchmark_embedding,
@@ -224,6 +225,8 @@ app.command()(benchmark_encoder)
 app.command()(benchmark_index)
 app.command()(benchmark_embedding)
 app.command()(benchmark_peers)
+app.command()(benchmark_sources)
+app.command()(benchmark_cold_start)
 app.command()(benchmark_storefront)
 app.command()(tune)
 

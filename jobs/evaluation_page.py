@@ -28,6 +28,7 @@ def render_evaluation(report: dict[str, Any]) -> str:
         ),
         facts=tuple(_facts(report)),
         tables=(_cuts(folds),),
+        notes=tuple(_made_with(report)),
     )
     if len(folds) == 1:
         chapters = [Chapter((done, *_fold(folds[0], report, "")))]
@@ -70,23 +71,23 @@ def _facts(report: Report) -> Iterator[tuple[str, str]]:
         yield name, written(shop[name])
     yield "first event", minute(shop["first_us"])
     yield "last event", minute(shop["last_us"])
-    yield (
-        "event types, weight",
-        ", ".join(f"{kind['name']} {kind['weight']:g}" for kind in shop["event_types"]),
-    )
     yield "windows", written(len(report["folds"]))
     yield "seed", written(report["seed"])
     yield "command", report["command"]
-    for name, number in report["versions"].items():
-        yield name, number
+
+
+def _made_with(report: Report) -> Iterator[str]:
+    kinds = (f"{kind['name']} {kind['weight']:g}" for kind in report["shop"]["event_types"])
+    yield f"Event types and what each counts: {', '.join(kinds)}."
+    libraries = (f"{name} {number}" for name, number in report["versions"].items())
+    yield f"Made with {', '.join(libraries)}; every trainer's settings are in the JSON file."
 
 
 def _cuts(folds: Sequence[Report]) -> Table:
-    columns = ("window", "learned before", "ranker's labels from", "judged from", "until")
+    columns = ("window", "ranker's labels from", "learned before, judged from", "judged until")
     rows = [
         [
             _number(number),
-            minute(fold["evaluation_us"]),
             minute(fold["label_us"]),
             minute(fold["evaluation_us"]),
             minute(fold["as_of_us"]),
@@ -95,7 +96,7 @@ def _cuts(folds: Sequence[Report]) -> Table:
         ]
         for number, fold in enumerate(folds, 1)
     ]
-    return table("Cuts in time", (*columns, "shoppers judged by", "of them new"), rows)
+    return table("Cuts in time", (*columns, "shoppers", "of them new"), rows)
 
 
 def _live(folds: Sequence[Report]) -> Iterator[str]:

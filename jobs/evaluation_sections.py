@@ -29,13 +29,12 @@ def accuracy_section(trial: Report, prefix: str = "") -> Section:
         anchor=f"{prefix}accuracy",
         title="How good the lists are",
         words=(
-            METRICS_EXPLAINED,
             f"Some source proposed {written(trial['candidate_recall'])} of what was then taken: no "
             "ranking can reach more.",
-            STARS_EXPLAINED,
         ),
         pictures=tuple(_compared(trial, prefix)),
         tables=(*comparison_tables(trial), _means(trial)),
+        notes=(STARS_EXPLAINED, METRICS_EXPLAINED),
     )
 
 
@@ -95,8 +94,8 @@ def _two_rivals(
         unit=unit,
         title=title,
         limits=limits,
-        words=f"Against {' and '.join(names)}. Dot: mean over shoppers. Line: 95 % interval. "
-        "Right of 0 the recommender is better.",
+        words=f"Against {' and '.join(names)}: mean over shoppers and its 95 % interval. Right of "
+        "0 the recommender is better.",
     )
 
 
@@ -108,16 +107,17 @@ def _span(name: str, found: Report) -> Span:
 def _means(trial: Report) -> Table:
     """A metric a row: there are more of them than arms, and narrow screens have more height."""
     arms: Mapping[str, Report] = trial["metrics"]
-    names = dict.fromkeys(name for found in arms.values() for name in found)
+    others = {who: found for who, found in arms.items() if who != "ranker"}
     rows = [
         [
             metric(name),
-            *(found.get(name) for found in arms.values()),
+            arms["ranker"][name],
             _ends(trial["intervals"].get(name)),
+            *(found.get(name) for found in others.values()),
         ]
-        for name in names
+        for name in arms["ranker"]
     ]
-    columns = ("metric", *(arm(name) for name in arms), "recommender, 95 %")
+    columns = ("metric", "recommender", "95 %", *(arm(who) for who in others))
     return table("Means by who ranks: the recommender and each source alone", columns, rows)
 
 
@@ -138,20 +138,20 @@ def slices_section(trial: Report, prefix: str = "") -> Section:
         ]
         for one in slices
     ]
-    columns = ("by", "slice", "shoppers", *(f"nDCG@10, {arm(who)}" for who in ("ranker", *rivals)))
+    columns = ("by", "slice", "shoppers", *(arm(who) for who in ("ranker", *rivals)))
     return Section(
         anchor=f"{prefix}slices",
         title="For whom they are good",
         words=(
             "New shoppers were unknown at the cut. Head items are the few that hold half of all "
             "earlier events, tail items the others. Intervals are 95 % each and not adjusted for "
-            "being many: a slice raises a question, it settles none.",
+            "being many: a slice asks a question, it decides nothing.",
         ),
         pictures=tuple(_sliced(slices, rivals, prefix)),
         tables=(
             table(
-                "nDCG@10 by slice",
-                (*columns, *(f"difference to {arm(rival)}, 95 %" for rival in rivals)),
+                "nDCG@10 by slice; differences are the recommender's figure minus the rival's",
+                (*columns, *(f"minus {arm(rival)}, 95 %" for rival in rivals)),
                 rows,
             ),
         ),
@@ -183,19 +183,13 @@ def _sliced(slices: Sequence[Report], rivals: Sequence[str], prefix: str) -> Ite
 
 def beyond_section(trial: Report, prefix: str = "") -> Section:
     arms: Mapping[str, Report] = trial["beyond"]
-    rows = [
-        [spoken(name), *(found[name] for found in arms.values()), meaning]
-        for name, meaning in BEYOND.items()
-    ]
+    rows = [[spoken(name), *(found[name] for found in arms.values())] for name in BEYOND]
     return Section(
         anchor=f"{prefix}beyond",
         title="Beyond accuracy",
         words=("What the first ten items are like, whether or not they hit.",),
         tables=(
-            table(
-                "Means over shoppers with a list",
-                ("", *(arm(name) for name in arms), "what it says"),
-                rows,
-            ),
+            table("Means over shoppers with a list", ("", *map(arm, arms)), rows),
+            table("What they say", ("", ""), [[spoken(name), BEYOND[name]] for name in BEYOND]),
         ),
     )

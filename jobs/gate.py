@@ -16,8 +16,8 @@ class GateConfig:
     """What a release may lose in nDCG@10 against the live release and popularity."""
 
     # Share of the rival's. Shoppers take what they are shown, so the days a release has served
-    # flatter it: in 13 runs of tests/story/test_storefront_day.py its successor, which by the
-    # truth loses nothing, scored .4 % above to 6 % below it on them, 3.5 % below on average.
+    # flatter it: in 13 second nights of the story in tests/story its successor, which by the truth
+    # loses nothing, scored .4 % above to 6 % below it on them, 3.5 % below on average.
     margin: float = 0.10
     min_users: int = 20  # fewer shoppers cannot tell two releases apart
     # Where so few shoppers came that not even an equal release could prove itself, the mean

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from jobs.evaluation_sections import comparison_tables
+from jobs.evaluation_words import STARS_EXPLAINED
 from jobs.page_figures import Picture, Span, curve, differences
 from jobs.page_words import (
     ABSENT,
@@ -45,6 +47,7 @@ def trial_section(trial: Report) -> Section:
     sure = [(metric, found) for metric, found in trial["intervals"].items()]
     sure += [(f"ndcg@10 minus {rival}", found) for rival, found in trial["against"].items()]
     intervals = [[name, found["mean"], found["low"], found["high"]] for name, found in sure]
+    compared = tuple(comparison_tables(trial))
     return Section(
         anchor="trial",
         title="The trial",
@@ -56,7 +59,9 @@ def trial_section(trial: Report) -> Section:
         tables=(
             table("Means over shoppers", ("who ranks", *columns), rows),
             table("The ranker, 95 % intervals", ("", "mean", "low", "high"), intervals),
+            *compared,
         ),
+        notes=(STARS_EXPLAINED,) if compared else (),
     )
 
 

@@ -1,6 +1,7 @@
 """What a section of a report's page is made of, and how its figures are written."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ Report = Mapping[str, Any]  # JSON values, as a step keeps them
 
 ABSENT = "–"
 DIGEST = 12  # letters of a digest that tell two releases apart
+INTERVAL = re.compile(r"([+-]?[\d.,e-]+ )?\[[^]]*\]")  # with or without its mean
 MAX_TITLE = 90  # letters: a tenth of Beauty's titles are longer, up to 865
 
 
@@ -63,6 +65,7 @@ class Section:
     tables: tuple[Table, ...] = ()
     examples_title: str = ""
     examples: tuple[Example, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
@@ -142,7 +145,7 @@ def is_known(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     if isinstance(value, str):
-        return value.endswith("%")
+        return value.endswith("%") or INTERVAL.fullmatch(value) is not None
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -9,9 +9,10 @@ from features.store import Store
 from jobs.benchmark_commands import JSON_OUT, numbers
 from jobs.console import Terminal
 from jobs.reports import writable, write_json
-from recsys.settings import read_settings
+from recsys.settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from jobs.tuning_data import TuningSet
     from recsys.training.recipe import TrainingData
 
 
@@ -74,32 +75,16 @@ def tune(
 ) -> None:
     """Search one trainer's configuration on validation windows of several data sets."""
     from jobs.benchmark import seeded
-    from jobs.evaluate import stored_data
     from jobs.night_config import night_config
     from jobs.steps import Workshop
     from jobs.tuning import search
     from jobs.tuning_bench import Bench, judged_by
-    from jobs.tuning_data import by_size, read_set
     from jobs.tuning_spaces import part_named
     from jobs.tuning_table import show_search
 
     settings, terminal, chosen = read_settings(), Terminal(), part_named(part)
     recipe = seeded(night_config(settings).recipe, seed)
-
-    def stored() -> "TrainingData":
-        with Store.open(settings.database_url) as store:
-            return stored_data(store, settings.event_types())
-
-    sets = by_size(
-        read_set(
-            name,
-            stored=stored,
-            event_types=settings.event_types(),
-            shoppers=shoppers,
-            progress=terminal,
-        )
-        for name in data
-    )
+    sets = _sets(data, settings, shoppers, terminal)
     root = settings.work_dir / "tuning"
     workshop = Workshop(root / "kept", terminal)
     benches = {
@@ -120,3 +105,25 @@ def tune(
     show_search(terminal, found)
     if json_out is not None:
         write_json(found, json_out)
+
+
+def _sets(
+    names: list[str], settings: Settings, shoppers: int | None, terminal: Terminal
+) -> "list[TuningSet]":
+    from jobs.evaluate import stored_data
+    from jobs.tuning_data import by_size, read_set
+
+    def stored() -> "TrainingData":
+        with Store.open(settings.database_url) as store:
+            return stored_data(store, settings.event_types())
+
+    return by_size(
+        read_set(
+            name,
+            stored=stored,
+            event_types=settings.event_types(),
+            shoppers=shoppers,
+            progress=terminal,
+        )
+        for name in names
+    )

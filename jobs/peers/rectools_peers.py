@@ -41,7 +41,7 @@ SASREC = {
     "lr": 0.001,
     "loss": "softmax",
 }
-MAX_EPOCHS, PATIENCE, MAX_MINUTES = 50, 5, 10
+MAX_EPOCHS, PATIENCE, MAX_MINUTES = 100, 5, 10
 MAX_SESSION = 100  # SASRecModel's own default
 GENERATED = 100  # candidates of each generator
 TWO_STAGE_EPOCHS = 5  # of the generator SASRec, which has no validation of its own

@@ -198,7 +198,8 @@ def action_chances(utility: npt.NDArray[np.floating]) -> dict[str, Float64Array]
 def weighted(chances: Mapping[str, Float64Array], weights: Mapping[str, float]) -> Float64Array:
     """Σ weight · P(action)."""
     parts = [weights.get(action, 0.0) * chance for action, chance in chances.items()]
-    return np.sum(parts, axis=0, dtype=np.float64)
+    total: Float64Array = np.sum(parts, axis=0, dtype=np.float64)
+    return total
 
 
 def hashed_uniform(seed: int, day: int, numbers: Int64Array, *, salt: int) -> Float64Array:

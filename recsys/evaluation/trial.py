@@ -27,7 +27,7 @@ from recsys.training.queries import PastQueries, window_queries
 from recsys.training.recipe import known_to
 
 BASELINE = "trending"
-RIVALS = (BASELINE, "live")
+RIVALS = (BASELINE, "live")  # the days that "live" has served flatter it: it chose what was seen
 K = 10  # of each list are looked at where no metric says otherwise
 EVERY_ITEM = 1_000_000  # outcomes of one shopper that count: all of them
 

@@ -100,6 +100,16 @@ def test_older_events_count_less_and_the_last_one_fully() -> None:
     assert len(step_weights(0)) == 0
 
 
+def test_the_share_of_next_steps_starts_with_steps_elsewhere() -> None:
+    neighbours = fitted(PLAIN, *visits("ann", "abc"), *visits("bob", "ab"), *visits("cat", "ad"))
+    places, _ = neighbours.places(np.array([A, B], np.int32))
+    rows, share = neighbours.item_rows[places], neighbours.follows[places]
+    found = [dict(zip(rows[part], share[part], strict=True)) for part in (slice(3), slice(3, None))]
+    # of three steps after a, two went to b and one to d; c came later; of two after b, one to c
+    assert found[0] == pytest.approx({B: 2 / 5, C: 0, D: 1 / 5})
+    assert found[1] == pytest.approx({A: 0, C: 1 / 4})
+
+
 def test_no_events_give_empty_lists() -> None:
     neighbours = fitted(PLAIN)
     assert len(neighbours.indptr) == 5

@@ -60,8 +60,8 @@ def hostile_items() -> pl.DataFrame:
 
 
 def longer_events() -> pl.DataFrame:
-    """Three days more than the tiny release has seen."""
-    return pl.concat([tiny_events(), tiny_events(first_day=N_DAYS, n_days=3)])
+    """A day more than the tiny release has seen."""
+    return pl.concat([tiny_events(), tiny_events(first_day=N_DAYS, n_days=1)])
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from numpy.testing import assert_allclose
 from features.arrays import Float64Array
 from jobs.night_page import NightPage, StepTaken, render_page, write_page
 from recsys.evaluation.bootstrap import Interval
+from recsys.evaluation.comparisons import Comparison
 from recsys.evaluation.trial import TrialResult
 from recsys.retrieval.shortlist import IndexReport
 from recsys.training.encoder.config import CurvePoint, EncoderReport, NeighbourExample
@@ -262,6 +263,23 @@ def test_numbers_read_as_in_the_terminal(full_page: str) -> None:
     ):
         assert shown in text
     assert "nan" not in text.lower().split()
+
+
+def test_the_trial_shows_the_same_comparisons_as_an_evaluation() -> None:
+    compared = Comparison(
+        metric="mrr@10",
+        rival="live",
+        ours=0.0312,
+        theirs=0.0301,
+        difference=Interval(0.0011, 0.0002, 0.0021),
+        at_least=0.0003,
+        p_value=0.0012,
+        p_holm=0.0048,
+    )
+    trial = orjson.loads(orjson.dumps(replace(TRIAL, comparisons=(compared,))))
+    text = Outline(render_page(replace(EMPTY, trial=trial))).text
+    shown = "MRR@10 live release 0.0312 0.0301 +0.0011 [+0.0002, +0.0021] 0.0012 0.0048 **"
+    assert shown in re.sub(r"\s+", " ", text)
 
 
 def test_the_audit_stands_beside_its_baseline_and_names_the_groups(full_page: str) -> None:

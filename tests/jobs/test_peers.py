@@ -71,7 +71,7 @@ def shop() -> TrainingData:
 def arms(tmp_path: Path) -> Arms:
     for name, text in {"constant": CONSTANT_PEER, "failing": FAILING_PEER}.items():
         (tmp_path / f"{name}.py").write_text(text)
-    commands = {
+    commands: dict[str, tuple[str, ...]] = {
         name: (sys.executable, str(tmp_path / f"{name}.py")) for name in ("constant", "failing")
     }
     commands["missing"] = (str(tmp_path / "no-python"), "-m", "peer")
@@ -255,9 +255,9 @@ def test_this_system_is_measured_like_a_peer_and_compared_by_user(
     figures = {"fit_s": 1.0, "tune_s": 0.0, "recommend_s": 1.0, "peak_mb": 1.0, "settings": {}}
     results = [{OWN: Ran(own, figures), **constant}]
     report = judged_arms([split], results, dataset="walks", seed=0, threads=1)
-    by_name = {arm.name: arm for arm in report.arms}
-    assert by_name[OWN].quality is not None
-    assert by_name[OWN].quality["recall@10"].mean > 0.8  # what always follows is found
+    quality = next(arm.quality for arm in report.arms if arm.name == OWN)
+    assert quality is not None
+    assert quality["recall@10"].mean > 0.8  # what always follows is found
     assert report.best_peer == "constant"
     assert "ahead of the best peer, constant" in verdict_of(report)
 

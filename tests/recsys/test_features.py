@@ -123,3 +123,15 @@ def test_every_view_is_declared_once_and_the_hash_depends_on_all(
     before = views_hash()
     monkeypatch.setattr("features.views.FEATURE_VIEWS", FEATURE_VIEWS[1:])
     assert views_hash() != before
+
+
+def test_values_lie_where_their_view_says() -> None:
+    lines: list[Line] = [("ann", "a", "view", 2), ("ann", "b", "share", 7), ("ann", "a", "view", 9)]
+    lines += [("bob", "a", "view", 3), ("bob", "c", "dismiss", 8.5), ("bob", "b", "view", 9)]
+    log = log_of(*lines, items=ITEMS)
+    rows = rows_of(log, _asked(log, 10 * US_PER_DAY))
+    least = {"float32": -np.inf, "float32 ≥ 0": 0, "float32 in [0, 1]": 0}
+    for view, column in zip(FEATURE_VIEWS, rows.T, strict=True):
+        known = column[~np.isnan(column)]
+        greatest = 1 if view.dtype.endswith("1]") else np.inf
+        assert ((known >= least[view.dtype]) & (known <= greatest)).all(), view.name

@@ -251,7 +251,7 @@ def test_personalisation_equals_the_mean_over_all_pairs_of_users() -> None:
 def test_tags_of_several_items_are_shared_out_as_worked_out_by_hand() -> None:
     tags = np.array([[0, 1], [1, -1], [-1, -1], [2, -1]], np.int32)
     shares = tag_shares(RowSets.of([[0, 1], [2], [], [2, 3, 3]]), tags, 3)
-    expected = [[0.25, 0.75, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1]]
+    expected = np.array([[0.25, 0.75, 0], [0, 0, 0], [0, 0, 0], [0, 0, 1]])
     np.testing.assert_allclose(shares.toarray(), expected)
 
 

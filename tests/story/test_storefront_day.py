@@ -3,7 +3,9 @@
 The sample knows what its shoppers truly want, so the answer does not depend on what they were
 shown. What is learned does: the day explores half of its positions, as a young shop should. With
 the default of one in twenty the second night mostly learns what the first one chose to show, and
-gains nothing that could be told from chance (seed 0: +0.3 ± 0.3, seed 1: 0.0 ± 0.3).
+gains nothing that could be told from chance (seed 0: +0.3 ± 0.3, seed 1: 0.0 ± 0.3). It learns
+from the day's events alone: the day itself is what it is judged on, so its slates teach the ranker
+one night later, when they lie before the evaluation window.
 """
 
 from collections.abc import Mapping
