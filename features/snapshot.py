@@ -12,12 +12,12 @@ import polars as pl
 from features.arrays import Float32Array, Float64Array, Int32Array, Int64Array
 from features.events import US_PER_DAY
 from features.interactions import Interactions
+from features.popularity import USUAL_DAYS, decayed_counts
 
 Table: TypeAlias = nw.LazyFrame[Any]
 
 WINDOWS_DAYS = (1, 7, 14, 30)
-HALF_LIFE_DAYS = 7.0  # of the popularity that `trending` serves
-FAST_DAYS, SLOW_DAYS = 2.0, 30.0  # half-lives beside it
+FAST_DAYS, WEEK_DAYS, SLOW_DAYS = 2.0, 7.0, 30.0  # half-lives beside the shop's own
 STRONG_WEIGHT = 3.0  # events of at least this weight count as engagement, lighter ones as a look
 # A rate for each: events of at least this weight among the positive ones.
 RATE_WEIGHTS = {"interest": 2.0, "engagement": STRONG_WEIGHT, "commitment": 5.0}
@@ -36,6 +36,7 @@ SNAPSHOT_VIEWS = (
     "dismissal_rate",
     "decayed_popularity",
     "decayed_2d",
+    "decayed_7d",
     "decayed_30d",
     "decayed_trend",
     "niche_popularity",
@@ -50,6 +51,7 @@ class Snapshots:
 
     ticks_us: Int64Array  # (n_ticks,), ascending
     values: Float32Array  # (n_ticks, n_items, n_views)
+    half_life_days: float = USUAL_DAYS  # of decayed_popularity, which `trending` serves
 
     def tick_at(self, now_us: Int64Array) -> Int64Array:
         """(n,) index of the last tick ≤ now; the first tick for anything earlier."""
@@ -59,10 +61,13 @@ class Snapshots:
         folder.mkdir(parents=True, exist_ok=True)
         np.save(folder / "ticks_us.npy", self.ticks_us, allow_pickle=False)
         np.save(folder / "values.npy", self.values, allow_pickle=False)
+        np.save(folder / "half_life_days.npy", self.half_life_days, allow_pickle=False)
 
     @classmethod
     def load(cls, folder: Path) -> "Snapshots":
-        return cls(np.load(folder / "ticks_us.npy"), np.load(folder / "values.npy"))
+        names = ("ticks_us", "values", "half_life_days")
+        ticks_us, values, half_life_days = (np.load(folder / f"{name}.npy") for name in names)
+        return cls(ticks_us, values, float(half_life_days))
 
 
 def daily_cells(log: Table) -> Table:
@@ -101,6 +106,8 @@ def item_snapshots(
     ticks_us: Sequence[int],
     published_at_us: Float64Array,
     niche: Int32Array,
+    *,
+    half_life_days: float = USUAL_DAYS,
 ) -> Snapshots:
     """SNAPSHOT_VIEWS of every item at every tick (whole days, ascending).
 
@@ -123,8 +130,10 @@ def item_snapshots(
     first_seen = positive.group_by("item_row", "user_row").agg(pl.col("day").min())
     ticks = np.asarray(ticks_us, np.int64)
     days = (int(tick // US_PER_DAY) for tick in ticks)
-    values = [_views_at(cells, first_seen, day, published_at_us, niche) for day in days]
-    return Snapshots(ticks, np.stack(values))
+    values = [
+        _views_at(cells, first_seen, day, published_at_us, niche, half_life_days) for day in days
+    ]
+    return Snapshots(ticks, np.stack(values), half_life_days)
 
 
 def _views_at(
@@ -133,6 +142,7 @@ def _views_at(
     tick_day: int,
     published_at_us: Float64Array,
     niche: Int32Array,
+    half_life_days: float,
 ) -> Float32Array:
     n_items = len(published_at_us)
     counts = window_counts(nw.from_native(cells.lazy()), tick_day).to_native().collect()
@@ -145,8 +155,11 @@ def _views_at(
     known = first_seen.filter(pl.col("day") < tick_day)
     born_day = published_at_us / US_PER_DAY
     np.fmin.at(born_day, known["item_row"].to_numpy(), known["day"].to_numpy().astype(np.float64))
-    decayed, fast, slow = (
-        _decayed(cells, tick_day, n_items, days) for days in (HALF_LIFE_DAYS, FAST_DAYS, SLOW_DAYS)
+    past = cells.filter(pl.col("day") < tick_day)
+    of_day = [past[name].to_numpy() for name in ("item_row", "day", "events")]
+    decayed, fast, weekly, slow = (
+        decayed_counts(of_day[0], tick_day - of_day[1], of_day[2], n_items=n_items, half_life=days)
+        for days in (half_life_days, FAST_DAYS, WEEK_DAYS, SLOW_DAYS)
     )
     of_niche, share = _in_niche(decayed, niche)
     views = {
@@ -159,6 +172,7 @@ def _views_at(
         "dismissal_rate": _rate(dismissed, events + dismissed),
         "decayed_popularity": np.log1p(decayed),
         "decayed_2d": np.log1p(fast),
+        "decayed_7d": np.log1p(weekly),
         "decayed_30d": np.log1p(slow),
         "decayed_trend": np.log1p(fast) - np.log1p(slow * FAST_DAYS / SLOW_DAYS),
         "niche_popularity": np.log1p(of_niche),
@@ -181,14 +195,3 @@ def _in_niche(decayed: Float64Array, niche: Int32Array) -> tuple[Float64Array, F
     total = np.bincount(niche[known], decayed[known], minlength=1)[niche]
     share = decayed / np.maximum(total, 1e-9)
     return np.where(known, total, np.nan), np.where(known, share, np.nan)
-
-
-def _decayed(
-    cells: pl.DataFrame, tick_day: int, n_items: int, half_life_days: float
-) -> Float64Array:
-    """Σ events · 2^(-age / half-life); a year ago still counts a little, so nothing is all zero."""
-    past = cells.filter(pl.col("day") < tick_day)
-    age = tick_day - past["day"].to_numpy()
-    weight = np.exp2(-np.minimum(age, 365) / half_life_days) + 1e-6
-    weighted: Float64Array = past["events"].to_numpy() * weight
-    return np.bincount(past["item_row"].to_numpy(), weighted, minlength=n_items).astype(np.float64)

@@ -15,11 +15,11 @@ from features.history import (
 )
 from features.snapshot import (
     FAST_DAYS,
-    HALF_LIFE_DAYS,
     NICHE_ITEMS,
     RATE_WEIGHTS,
     SLOW_DAYS,
     SNAPSHOT_VIEWS,
+    WEEK_DAYS,
 )
 
 # Candidate sources, in the order of their columns everywhere.
@@ -111,24 +111,25 @@ _SNAPSHOT_MEANINGS = {
         "share of events of negative weight, smoothed towards the shop's mean",
     ),
     **{
-        name: ("365 d", POSITIVE, f"log(1 + events, half-life {days:g} days)")
+        name: ("all time", POSITIVE, f"log(1 + events, half-life {days})")
         for name, days in (
-            ("decayed_popularity", HALF_LIFE_DAYS),
-            ("decayed_2d", FAST_DAYS),
-            ("decayed_30d", SLOW_DAYS),
+            ("decayed_popularity", "fitted to the shop"),
+            ("decayed_2d", f"{FAST_DAYS:g} days"),
+            ("decayed_7d", f"{WEEK_DAYS:g} days"),
+            ("decayed_30d", f"{SLOW_DAYS:g} days"),
         )
     },
     "decayed_trend": (
-        "365 d",
+        "all time",
         ANY,
         f"log of events, half-life {FAST_DAYS:g} days, against their share of {SLOW_DAYS:g} days",
     ),
     "niche_popularity": (
-        "365 d",
+        "all time",
         POSITIVE,
         f"decayed_popularity of all items of the item's rarest tag that {NICHE_ITEMS} items have",
     ),
-    "niche_share": ("365 d", UNIT, "the item's share of the events behind niche_popularity"),
+    "niche_share": ("all time", UNIT, "the item's share of the events behind niche_popularity"),
     "age_days": ("all time", POSITIVE, "log(1 + days since publication, or since the first event)"),
 }
 

@@ -9,7 +9,7 @@ DEFAULT_SOURCES: dict[str, int] = {
     "co_visited": 100,
     "similar_text": 60,
     "collaborative": 100,
-    "trending": 30,
+    "trending": 50,
     "new_items": 20,
 }
 

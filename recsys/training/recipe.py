@@ -18,7 +18,8 @@ from features.arrays import Float32Array, Float64Array, Int64Array
 from features.covisitation import CovisitationConfig, fit_covisitation
 from features.events import US_PER_DAY, EventType
 from features.interactions import Interactions
-from features.snapshot import item_snapshots, niches
+from features.popularity import fitting_half_life
+from features.snapshot import Snapshots, item_snapshots, niches
 from recsys.bundle import Bundle, save_facts
 from recsys.policy import Policy
 from recsys.progress import Progress
@@ -150,15 +151,19 @@ def fit_first_stages(
 ) -> None:
     """Writes covisitation/, collaborative/, sequence/ and snapshots/.
 
-    Models see events before `until_us`; snapshots those before each tick.
+    Models see events before `until_us`; snapshots those before each tick. The half-life of
+    popularity is that of `warm`, so that the ranker finds the view it learned from.
     """
     past = data.log.before(until_us)
     progress.say("counting what is taken after what")
     fit_covisitation(past, len(data.items), config.covisitation).save(folder / "covisitation")
     niche = niches(data.items["tags"])
-    item_snapshots(data.log, ticks_us, published_at_us(data.items), niche).save(
-        folder / "snapshots"
+    half_life_days = (
+        Snapshots.load(warm / "snapshots").half_life_days if warm else fitting_half_life(past)
     )
+    item_snapshots(
+        data.log, ticks_us, published_at_us(data.items), niche, half_life_days=half_life_days
+    ).save(folder / "snapshots")
     fit_collaborative(
         past,
         data.items["tags"].to_list(),

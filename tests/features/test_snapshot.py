@@ -7,8 +7,8 @@ import pytest
 
 from features.arrays import Float64Array, Int32Array
 from features.events import US_PER_DAY
+from features.popularity import USUAL_DAYS
 from features.snapshot import (
-    HALF_LIFE_DAYS,
     NICHE_ITEMS,
     PRIOR_EVENTS,
     SNAPSHOT_VIEWS,
@@ -130,10 +130,10 @@ def test_the_niche_is_the_rarest_tag_that_enough_items_have() -> None:
 
 
 def test_popularity_halves_with_every_half_life() -> None:
-    lines: list[Line] = [("u", "a", "view", 99.5), ("u", "b", "view", 99.5 - HALF_LIFE_DAYS)]
+    lines: list[Line] = [("u", "a", "view", 99.5), ("u", "b", "view", 99.5 - USUAL_DAYS)]
     found = views(*lines, tick_day=100)
-    powers = (1, 1 + HALF_LIFE_DAYS)
-    expected = [log1p(2 ** (-days / HALF_LIFE_DAYS) + 1e-6) for days in powers]
+    powers = (1, 1 + USUAL_DAYS)
+    expected = [log1p(2 ** (-days / USUAL_DAYS) + 1e-6) for days in powers]
     assert found["decayed_popularity"] == near(*expected)
 
 
