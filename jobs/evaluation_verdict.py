@@ -80,7 +80,7 @@ def _headline(against: Sequence[Against]) -> str:
     ways = {
         "better": "better than {}",
         "worse": "worse than {}",
-        "unclear": "not to be told from {}",
+        "unclear": "no clear difference from {}",
     }
     named = {
         way: " and ".join(RIVALS[one.rival] for one in against if one.standing == way)
@@ -96,14 +96,14 @@ def _sentence(fold: Fold, found: Against, folds: Sequence[Fold]) -> str:
     begins = {
         "better": f"The recommender beats {name}",
         "worse": f"The recommender is behind {name}",
-        "unclear": f"No difference to {name} can be told from luck",
+        "unclear": f"Luck alone could explain the difference from {name}",
     }[found.standing]
     share = "" if found.gain is None else f" ({found.gain:+.0%})"
     return (
         f"{begins}: its first ten items reach {metric(found.metric)} {written(found.ours)} instead "
         f"of {written(found.theirs)} for {fold.trial.users:,} shoppers who came from "
         f"{day(fold.evaluation_us)} to {day(fold.as_of_us)}, {signed(found.difference.mean)}"
-        f"{share}, with 95 % certainty between {low} and {high}, adjusted p = "
+        f"{share}, 95 % interval {low} to {high}, adjusted p = "
         f"{written(found.p_holm)}{_agreeing(found, folds)}."
     )
 

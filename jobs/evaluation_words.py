@@ -10,7 +10,7 @@ METRICS = {"ndcg": "nDCG", "mrr": "MRR", "map": "MAP"}
 SURE = 0.05  # adjusted p-values below it are told as a finding
 STARS = ((0.001, "***"), (0.01, "**"), (SURE, "*"))
 STARS_EXPLAINED = (
-    "p is the chance of a difference at least as large if there were none, from swapping the pair "
+    "p is the chance of a difference this large if the two were equal, found by swapping the pair "
     "of each shopper at random. Holm's adjustment makes it larger because several comparisons are "
     "made. Stars stand for the adjusted p: * below .05, ** below .01, *** below .001."
 )

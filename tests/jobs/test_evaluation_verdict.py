@@ -53,7 +53,7 @@ def test_a_gain_says_how_much_and_how_surely() -> None:
         "nDCG@10 0.0700 instead of 0.0500",
         "1,234 shoppers",
         "+0.0200 (+40%)",
-        "between +0.0100 and +0.0300",
+        "95 % interval +0.0100 to +0.0300",
         "p = 0.0012",
     ):
         assert said in found.sentence
@@ -66,7 +66,7 @@ def test_a_gain_says_how_much_and_how_surely() -> None:
         (
             (0.02, 0.01),
             (0.002, 0.4),
-            "Better than popularity, not to be told from the live release",
+            "Better than popularity, no clear difference from the live release",
             "better",
         ),
         (
@@ -78,7 +78,7 @@ def test_a_gain_says_how_much_and_how_surely() -> None:
         (
             (0.01, 0.05),
             (0.0, 1.0),
-            "Not to be told from popularity and the live release",
+            "No clear difference from popularity and the live release",
             "unclear",
         ),
     ],
@@ -106,7 +106,7 @@ def test_a_live_release_that_was_not_asked_is_named_with_the_reason() -> None:
 def test_a_rival_that_finds_nothing_has_no_share_to_gain() -> None:
     found = finding([fold(against("trending", 0.02, 0.01, theirs=0.0))])
     assert found.against[0].gain is None
-    assert "+0.0200, with" in found.sentence
+    assert "+0.0200, 95 %" in found.sentence
 
 
 def test_windows_that_agree_are_counted_among_those_that_have_the_rival() -> None:
