@@ -96,7 +96,7 @@ def test_positions_count_from_zero_for_every_shopper() -> None:
 
 
 def test_older_events_count_less_and_the_last_one_fully() -> None:
-    assert step_weights(4).tolist() == pytest.approx([0.5, 3**-0.5, 2**-0.5, 1])
+    assert step_weights(4).tolist() == pytest.approx([4**-0.75, 3**-0.75, 2**-0.75, 1])
     assert len(step_weights(0)) == 0
 
 

@@ -129,13 +129,13 @@ def test_lists_hold_each_item_once_and_nothing_seen(bundle: Bundle) -> None:
 
 def test_a_sources_list_is_its_own_answer_without_what_was_seen(bundle: Bundle) -> None:
     past = past_of(bundle)
-    lists = ranked_lists(bundle, past, Policy(), Silent())
+    lists = ranked_lists(bundle, past, Policy(sources={"trending": 5}), Silent())
     (trending,) = (source for source in bundle.sources if source.name == "trending")
-    answer = trending.candidates(past.queries, Policy().sources["trending"])
+    answer = trending.candidates(past.queries, len(bundle.catalog))
     for query, ranked in enumerate(lists.by_name["trending"]):
         seen = past.seen_rows[slice(*past.seen_indptr[query : query + 2])]
         expected = [row for row in answer.item_rows[query] if row not in set(seen.tolist())]
-        assert ranked[ranked >= 0].tolist() == expected[:DEPTH]
+        assert ranked[ranked >= 0].tolist() == expected[:5]
 
 
 def test_only_new_finds_are_relevant(bundle: Bundle) -> None:

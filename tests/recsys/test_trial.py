@@ -7,7 +7,14 @@ import pytest
 
 from features.events import DEFAULT_EVENT_TYPES, EVENT_SCHEMA, US_PER_DAY
 from features.interactions import Interactions
-from recsys.evaluation.trial import TrialResult, Window, live_lists, queries_at, run_trial
+from recsys.evaluation.trial import (
+    TrialResult,
+    Window,
+    live_lists,
+    of_that_moment,
+    queries_at,
+    run_trial,
+)
 from recsys.policy import Policy
 from recsys.progress import Silent
 from recsys.recommender import Recommender
@@ -55,7 +62,9 @@ def check_parts(result: TrialResult, recommender: Recommender) -> None:
     assert ranker.answered == trending.answered == 1
     assert ranker.personalisation > trending.personalisation
     assert ranker.miscalibration < trending.miscalibration  # everyone loves one colour
-    assert trending.popularity_lift > ranker.popularity_lift > 0
+    assert trending.popularity_lift > 1  # more popular than what is then taken
+    taken = [one.popularity / one.popularity_lift for one in (ranker, trending)]
+    assert taken[0] == pytest.approx(taken[1])
     by_action = {one.action: one for one in result.reliability}
     assert by_action.keys() == {"view", "click", "share", "purchase"}
     assert all(0 < one.brier < 0.5 for one in by_action.values())
@@ -75,7 +84,7 @@ def test_strangers_are_asked_without_a_history_and_found_among_the_slices(
     newcomers = tiny_events(first_day=N_DAYS, n_days=3).with_columns(
         user_id=pl.lit("new-") + pl.coalesce("user_id", "session_id"), session_id=pl.lit(None)
     )
-    events = pl.concat([all_events(), newcomers.cast(dict(EVENT_SCHEMA))])
+    events = pl.concat([all_events(), newcomers.cast(pl.Schema(EVENT_SCHEMA))])
     log = Interactions.build(events, tiny_recommender.catalog.item_ids, DEFAULT_EVENT_TYPES)
     past = queries_at(log, WINDOW)
     strangers = np.diff(past.seen_indptr) == 0
@@ -136,7 +145,56 @@ def test_live_lists_speak_the_rows_of_the_new_catalogue(tiny_recommender: Recomm
     turned = live_lists(tiny_recommender.bundle, events, WINDOW, item_ids=item_ids[::-1], **asked)
     np.testing.assert_array_equal(np.where(turned >= 0, len(item_ids) - 1 - turned, -1), same)
     fewer = live_lists(tiny_recommender.bundle, events, WINDOW, item_ids=item_ids[:30], **asked)
-    np.testing.assert_array_equal(np.where(same < 30, same, -1), fewer)
+    for before, after in zip(same, fewer, strict=True):  # what is gone leaves its place
+        assert after[after >= 0].tolist() == before[(before >= 0) & (before < 30)].tolist()
+        assert (np.diff((after < 0).astype(int)) >= 0).all()
+
+
+def test_the_live_release_is_asked_also_by_those_who_took_only_what_it_does_not_know(
+    tiny_recommender: Recommender,
+) -> None:
+    events = all_events().with_columns(
+        item_id=pl.when(pl.col("event_time_us") >= WINDOW.start_us)
+        .then(pl.lit("new-hat"))
+        .otherwise("item_id")
+    )
+    item_ids = [*tiny_recommender.catalog.item_ids, "new-hat"]
+    log = Interactions.build(events, item_ids, DEFAULT_EVENT_TYPES)
+    live = live_lists(
+        tiny_recommender.bundle,
+        events,
+        WINDOW,
+        user_ids=log.user_ids,
+        item_ids=item_ids,
+        policy=Policy(),
+        progress=Silent(),
+    )
+    asked = queries_at(log, WINDOW).users
+    assert len(asked) > 50
+    assert (live[asked, 0] >= 0).all()
+
+
+def test_nobody_shows_what_came_after_the_cut(
+    tiny_recommender: Recommender, log: Interactions
+) -> None:
+    catalog = tiny_recommender.catalog
+    is_glove = np.array([item_id.endswith("glove") for item_id in catalog.item_ids])
+    unseen = log.where(~(is_glove[log.item_rows] & (log.time_us < WINDOW.start_us)))
+    result = run_trial(tiny_recommender.bundle, unseen, WINDOW, Policy(), Silent())
+    assert result is not None
+    assert shown(result) & set(np.flatnonzero(is_glove))
+    catalog.published_at_us[is_glove] = WINDOW.start_us
+    later = run_trial(tiny_recommender.bundle, unseen, WINDOW, Policy(), Silent())
+    assert later is not None
+    assert later.users == result.users  # those who took gloves are still asked
+    assert not shown(later) & set(np.flatnonzero(is_glove))
+    past = queries_at(log, WINDOW)  # events say that gloves were there
+    there = of_that_moment(past, tiny_recommender.bundle, log, WINDOW.start_us)
+    assert there.queries.allowed is None
+
+
+def shown(result: TrialResult) -> set[int]:
+    return {row for one in result.samples for rows in one.lists.values() for row in rows}
 
 
 def test_a_window_in_which_nobody_came_has_no_result(
