@@ -75,7 +75,7 @@ def without(batch: Labelled, removal: Removal) -> Labelled:
         gone = [SOURCES.index(name) for name in removal.sources]
         ranks, scores = candidates.source_ranks.copy(), candidates.source_scores.copy()
         ranks[:, gone], scores[:, gone] = np.nan, np.nan
-        keep = ~np.isnan(ranks).all(axis=1)
+        keep = np.asarray(~np.isnan(ranks).all(axis=1), np.bool_)
         candidates = select(replace(candidates, source_ranks=ranks, source_scores=scores), keep)
         features, labels = features[keep], labels[keep]
         features = _seen_anew(features, candidates.source_ranks, candidates.offsets)

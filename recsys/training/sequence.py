@@ -270,7 +270,7 @@ def held_out_gains(network: SequenceNetwork, held: HeldOut) -> Float64Array:
         scores = users @ items.T
         target = scores.gather(1, torch.from_numpy(held.targets[part])[:, None])
         ranks.append((scores >= target).sum(dim=1))
-    return 1 / np.log2(1 + torch.cat(ranks).double().numpy())
+    return np.asarray(1 / np.log2(1 + torch.cat(ranks).double().numpy()), np.float64)
 
 
 def last_states(network: SequenceNetwork, items: Tensor, histories: Sequence[Int64Array]) -> Tensor:
