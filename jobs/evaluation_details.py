@@ -52,7 +52,8 @@ def probabilities_section(trial: Report, prefix: str = "") -> Section:
             "All candidates of the trial in ten bins by predicted probability. On the dashed line "
             "as many were taken as predicted; below it the model promises too much. Calibration "
             "error: the mean distance from that line. Brier: mean squared error, beside that of "
-            "saying the same for every candidate.",
+            "saying the same for every candidate. A chance is learned for a shopper's next few "
+            "events; in a window that holds many more, more is taken than predicted.",
         ),
         pictures=tuple(
             reliability(
