@@ -29,9 +29,12 @@ def taste_weights(queries: Queries, type_weights: Float32Array) -> Float32Array:
 
 
 def liking_weights(queries: Queries, type_weights: Float32Array) -> Float32Array:
-    """(n, length) as `taste_weights`, with the slower decay of `step_weights`; aversion is 0."""
+    """(n, length) as `taste_weights`, with the slower decay of `step_weights`; aversion is 0.
+
+    What is liked sums to 1 whatever was disliked, as in the means the map from histories learned.
+    """
     decay = step_weights(queries.history_rows.shape[1])
-    return np.maximum(_weighted(queries, decay, type_weights), np.float32(0.0))
+    return _weighted(queries, decay, np.maximum(type_weights, np.float32(0.0)))
 
 
 def _weighted(queries: Queries, decay: Float32Array, type_weights: Float32Array) -> Float32Array:

@@ -97,14 +97,17 @@ def _network(widths: tuple[int, ...], n_actions: int, dropout: float) -> nn.Sequ
 
 
 def losses(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """(networks,) sums over queries and the actions they have of -Σ y/Σy · log softmax; weight."""
+    """(networks,) sums over queries and the actions they have of -Σ y/Σy · log softmax; weight.
+
+    The weight is never zero, though all of a batch may be slates that weigh nothing.
+    """
     masked = logits.masked_fill(~batch.real[None, :, :, None], -1e9)
     log_share = torch.log_softmax(masked, dim=2)
     labels = batch.labels * batch.real[:, :, None]
     total = labels.sum(dim=1)
     loss = -(labels * log_share).sum(dim=2) / total.clamp(min=1.0)
     weight = batch.weights[:, None] * (total > 0)
-    return (loss * weight).sum(dim=(1, 2)), weight.sum()
+    return (loss * weight).sum(dim=(1, 2)), weight.sum().clamp(min=1e-9)
 
 
 @torch.no_grad()

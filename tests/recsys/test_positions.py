@@ -88,6 +88,16 @@ def test_a_chance_is_that_of_the_first_position(fitted: tuple[Ranker, RankerRepo
     assert said.mean() == pytest.approx(truth.mean(), rel=0.2)
 
 
+def test_with_no_share_of_the_loss_slates_teach_nothing_and_break_nothing(
+    shown: RankingRows,
+) -> None:
+    half = replace(shown, positions=np.where(np.arange(N_SLATES * K) < 64 * K, -1, shown.positions))
+    config = replace(CONFIG, slate_share=0.0, batch_queries=8, epochs=1)
+    ranker, report = fit_ranker(half, ("click",), config, Silent())
+    assert np.isfinite([*report.train_losses, *report.validation_losses]).all()
+    assert np.isfinite(ranker.probabilities(fresh())).all()
+
+
 def test_history_has_no_positions_and_slates_weigh_at_most_their_share(
     shown: RankingRows, fitted: tuple[Ranker, RankerReport]
 ) -> None:

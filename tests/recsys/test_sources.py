@@ -5,7 +5,7 @@ import onnxruntime as ort
 import pytest
 
 from features.arrays import Float32Array
-from features.covisitation import Neighbours
+from features.covisitation import STEP_POWER, Neighbours
 from features.events import DEFAULT_EVENT_TYPES, US_PER_DAY
 from features.snapshot import SNAPSHOT_VIEWS, Snapshots
 from recsys.retrieval.collaborative import FactorModel
@@ -120,7 +120,7 @@ class TestCoVisited(CandidateSourceContract):
         )
         asked = with_types(queries([0, 1]), VIEW, PURCHASE)
         answer = CoVisited(lists, WEIGHTS).candidates(asked, 3)
-        older, newer = 2**-0.5 * 1, 1.0 * 8
+        older, newer = 2**-STEP_POWER * 1, 1.0 * 8
         total = older + newer
         assert found(answer).tolist() == [2, 0]
         assert answer.scores[0, :2].tolist() == pytest.approx(
@@ -134,6 +134,12 @@ class TestCollaborative(CandidateSourceContract):
         index = VectorIndex(vectors(n_items))
         model = FactorModel(["ann"], users, index, [], no_tags, np.eye(6, dtype=np.float32))
         return Collaborative(model, WEIGHTS)
+
+    def test_a_dismissal_does_not_make_less_of_what_was_liked(self, made: CandidateSource) -> None:
+        alone = made.candidates(queries([3]), 9)
+        dismissed = made.candidates(with_types(queries([3, 8]), VIEW, DISMISS), 9)
+        assert alone.query_vectors is not None
+        np.testing.assert_allclose(dismissed.query_vectors, alone.query_vectors, rtol=1e-5)
 
     def test_a_shopper_it_never_met_is_placed_by_the_history(self, made: CandidateSource) -> None:
         answer = made.candidates(self.asked(), 5)
