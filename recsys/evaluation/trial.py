@@ -1,11 +1,11 @@
 """A release on trial: how it would have served the last days, against what everybody could do.
 
 Protocol "time": one cut in time, one question a shopper at the cut, everything positive after it
-is relevant, all items are ranked, users without an answer score 0.
+is relevant, all items of that moment are ranked, users without an answer score 0.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import polars as pl
@@ -17,13 +17,13 @@ from recsys.evaluation.beyond_accuracy import BeyondAccuracy, Yardstick
 from recsys.evaluation.bootstrap import Interval, bootstrap_columns
 from recsys.evaluation.comparisons import GATED, Comparison, compare, scores
 from recsys.evaluation.metrics import RowSets, judge
-from recsys.evaluation.offline import RankedLists, ranked_lists
+from recsys.evaluation.offline import DEPTH, RankedLists, ranked_lists
 from recsys.evaluation.reliability import Reliability
 from recsys.evaluation.samples import SampleShopper, sample_shoppers, varied_shoppers
 from recsys.evaluation.slices import Slice, partitions
 from recsys.policy import Policy
 from recsys.progress import Progress
-from recsys.training.queries import PastQueries, window_queries
+from recsys.training.queries import PastQueries, window_queries, without_outcome
 from recsys.training.recipe import known_to
 
 BASELINE = "trending"
@@ -76,6 +76,7 @@ def run_trial(
     past = known_to(bundle.factors, queries_at(log, window), log.user_ids)
     if len(past) == 0 or bundle.ranker is None:
         return None
+    past = of_that_moment(past, bundle, log, window.start_us)
     lists = ranked_lists(bundle, past, policy, progress)
     asked = _Asked.of(past, log.user_ids, lists, live)
     if len(asked.past) == 0:
@@ -97,6 +98,18 @@ def queries_at(log: Interactions, window: Window) -> PastQueries:
     )
 
 
+def of_that_moment(
+    past: PastQueries, bundle: Bundle, log: Interactions, cut_us: int
+) -> PastQueries:
+    """The same without items that came after the cut: they can be taken, but nobody shows them.
+
+    An item with an earlier event was there, whatever its date of publication says.
+    """
+    there = ~(bundle.catalog.published_at_us >= cut_us)
+    there[log.item_rows[log.time_us < cut_us]] = True
+    return past if there.all() else replace(past, queries=replace(past.queries, allowed=there))
+
+
 def live_lists(
     live: Bundle,
     events: pl.DataFrame,
@@ -109,17 +122,28 @@ def live_lists(
 ) -> Int32Array:
     """What the live release would have shown each of `user_ids`: rows of `item_ids`, or -1.
 
-    It knows its own items only; what arrived since is simply not in its lists.
+    It knows its own items only; what arrived since is simply not in its lists, and what is gone
+    leaves its place to the next.
     """
-    log = Interactions.build(events, live.catalog.item_ids, live.event_types)
-    past = known_to(live.factors, queries_at(log, window), log.user_ids)
+    own_ids = live.catalog.item_ids
+    out = np.full((len(user_ids), DEPTH), -1, np.int32)
+    everything = Interactions.build(
+        events, [*own_ids, *sorted(set(item_ids).difference(own_ids))], live.event_types
+    )
+    log = everything.where(everything.item_rows < len(own_ids))
+    if len(log) == 0:
+        return out
+    asked = queries_at(everything, window)  # also who took nothing that it knows
+    past = without_outcome(log, asked.users, asked.queries.now_us)
+    past = known_to(live.factors, past, log.user_ids)
+    past = of_that_moment(past, live, log, window.start_us)
     answers = ranked_lists(live, past, policy, progress).by_name["ranker"]
     row_of = {item_id: row for row, item_id in enumerate(item_ids)}
-    rows = np.array([row_of.get(i, -1) for i in live.catalog.item_ids] + [-1], np.int32)
+    rows = np.array([row_of.get(i, -1) for i in own_ids] + [-1], np.int32)[answers]
+    rows = np.take_along_axis(rows, np.argsort(rows < 0, axis=1, kind="stable"), axis=1)
     user_of = {user_id: user for user, user_id in enumerate(user_ids)}
-    out = np.full((len(user_ids), answers.shape[1]), -1, np.int32)
     users = np.array([user_of.get(log.user_ids[user], -1) for user in past.users], np.int64)
-    out[users[users >= 0]] = rows[answers[users >= 0]]
+    out[users[users >= 0]] = rows[users >= 0]
     return out
 
 

@@ -75,17 +75,28 @@ def window_queries(
     moments = inside[_drawn_moments(log, inside, per_user, rng)]
     users = log.user_rows[moments]
     now = np.full(len(moments), now_us, np.int64) if now_us is not None else log.time_us[moments]
-    known = _first_since(log, users, now)
-    position = np.searchsorted(outcomes, known)
+    asked = without_outcome(log, users, now)
+    position = np.searchsorted(outcomes, log.indptr[users] + np.diff(asked.seen_indptr))
     last = np.searchsorted(log.user_rows[outcomes], users, side="right")
     stop = np.minimum(position + max_labels, last)
     labels = outcomes[_ranges(position, stop)]
-    return PastQueries(
-        queries=_histories(log, users, known, now),
-        users=users,
+    return replace(
+        asked,
         label_indptr=_indptr(stop - position),
         label_rows=log.item_rows[labels],
         label_types=log.types[labels],
+    )
+
+
+def without_outcome(log: Interactions, users: Int32Array, now_us: Int64Array) -> PastQueries:
+    """What was known of `users` (n,) rows at `now_us` (n,), whatever they did then."""
+    known = _first_since(log, users, now_us)
+    return PastQueries(
+        queries=_histories(log, users, known, now_us),
+        users=users,
+        label_indptr=np.zeros(len(users) + 1, np.int64),
+        label_rows=np.empty(0, np.int32),
+        label_types=np.empty(0, np.int8),
         seen_indptr=_indptr(known - log.indptr[users]),
         seen_rows=log.item_rows[_ranges(log.indptr[users], known)],
     )
