@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 
 from api.errors import problem
 from features.events import MAX_ID_LENGTH
+from features.slates import SEARCH
 from recsys.policy import Policy
 from recsys.types import ItemFilter
 
@@ -134,7 +135,7 @@ class SearchBody(ShopperBody):
     )
 
     query: Annotated[str, StringConstraints(max_length=1_000, pattern=r"\S")]
-    placement: Placement = "search"
+    placement: Placement = SEARCH
 
 
 class EventRow(Body):

@@ -8,6 +8,7 @@ import polars as pl
 
 from features.errors import DataError, ReleaseError
 from features.lake import Lake
+from features.slates import SEARCH
 from features.views import views_hash
 from recsys.progress import Progress
 from recsys.releases import Releases
@@ -20,9 +21,10 @@ def past_slates(
 ) -> PastSlates:
     """Slates of releases whose feature rows mean what they mean now; says how many are left out.
 
-    Only the releases still kept are known to.
+    Only the releases still kept are known to. Answers to a search are none of them: their items
+    were found by words, which the rows call a find of similar_text.
     """
-    shown = lake.scan_exposures(end_us=end_us)
+    shown = lake.scan_exposures(end_us=end_us).filter(pl.col("placement") != SEARCH)
     known = pl.col("release_id").is_in(_of_these_views(releases))
     counts = shown.filter(pl.col("position") == pl.col("position").min().over("request_id"))
     n_known, n_slates = (

@@ -33,12 +33,14 @@ class Told:
         self.said.append(text)
 
 
-def slate(request_id: str, release_id: str, *, days: int = 0) -> SlateRecord:
+def slate(
+    request_id: str, release_id: str, *, days: int = 0, placement: str = "home"
+) -> SlateRecord:
     return SlateRecord(
         request_id=request_id,
         user_id="ann",
         session_id=None,
-        placement="home",
+        placement=placement,
         shown_at_us=DAY_US + days * US_PER_DAY,
         release_id=release_id,
         experiment=None,
@@ -67,6 +69,7 @@ def test_slates_of_other_views_or_of_unknown_releases_are_left_out_and_counted(
         slate("r3", "pruned"),
         slate("r4", "damaged"),
         slate("r5", "now", days=1),
+        slate("r6", "now", placement="search"),  # found by words: its ranks mean something else
     ]
     with Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}") as store:
         store.append_slates(shown)
