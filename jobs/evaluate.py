@@ -9,11 +9,11 @@ import polars as pl
 
 from features.arrays import Int32Array
 from features.errors import DataError, ReleaseError
-from features.events import EVENT_SCHEMA, US_PER_DAY, EventType
+from features.events import EVENT_SCHEMA, EventType
 from features.interactions import Interactions
 from features.store import Store
 from jobs.page_words import minute
-from jobs.plan import Cuts, Plan
+from jobs.plan import Cuts, Plan, last_day_end
 from recsys.bundle import Bundle
 from recsys.evaluation.trial import TrialResult, Window, live_lists, run_trial
 from recsys.progress import Progress
@@ -133,7 +133,7 @@ def evaluate_folds(
     data: TrainingData, folds: int, recipe: RecipeConfig, live: LiveRival, progress: Progress
 ) -> Iterator[Fold]:
     """The newest window first; each fold ends where the one before it began."""
-    end_us = -(-(int(data.log.time_us.max()) + 1) // US_PER_DAY) * US_PER_DAY
+    end_us = last_day_end(data.log)
     for number in range(1, folds + 1):
         plan = Plan.of(data.log.before(end_us), end_us, live.cuts())
         progress.say(f"fold {number} of {folds}")

@@ -5,11 +5,10 @@ from typing import Literal
 
 import polars as pl
 
-from features.events import US_PER_DAY
 from jobs.benchmark import label_window, last_items, sequence_data
-from jobs.plan import Plan
+from jobs.plan import Plan, last_day_end
 from recsys.bundle import Bundle
-from recsys.evaluation.trial import Window, queries_at
+from recsys.evaluation.trial import Window, of_that_moment, queries_at
 from recsys.training.queries import PastQueries
 from recsys.training.recipe import TrainingData, known_to
 
@@ -44,7 +43,7 @@ class JudgedPast:
     @classmethod
     def of_store(cls, data: TrainingData) -> "JudgedPast":
         """The cuts that `evaluate` makes for its newest fold."""
-        end_us = -(-(int(data.log.time_us.max()) + 1) // US_PER_DAY) * US_PER_DAY
+        end_us = last_day_end(data.log)
         plan = Plan.of(data.log, end_us, None)
         return cls(
             dataset="store",
@@ -57,6 +56,6 @@ class JudgedPast:
     def questions(self, bundle: Bundle) -> PastQueries:
         if self.protocol == "sequences strict":
             return last_items(self.data, bundle)
-        return known_to(
-            bundle.factors, queries_at(self.data.log, self.test), self.data.log.user_ids
-        )
+        log = self.data.log
+        past = known_to(bundle.factors, queries_at(log, self.test), log.user_ids)
+        return of_that_moment(past, bundle, log, self.test.start_us)

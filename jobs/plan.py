@@ -109,6 +109,10 @@ def end_of(log: Interactions, now_us: int) -> int:
     """
     if len(log) == 0:
         return now_us // US_PER_DAY * US_PER_DAY
-    last_us = int(log.time_us.max())
-    day_end_us = (last_us // US_PER_DAY + 1) * US_PER_DAY
-    return day_end_us if day_end_us <= now_us else last_us + 1
+    day_end_us = last_day_end(log)
+    return day_end_us if day_end_us <= now_us else int(log.time_us.max()) + 1
+
+
+def last_day_end(log: Interactions) -> int:
+    """The midnight after the last event."""
+    return (int(log.time_us.max()) // US_PER_DAY + 1) * US_PER_DAY

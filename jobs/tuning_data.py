@@ -11,7 +11,7 @@ from features.errors import ConfigError, DataError
 from features.events import US_PER_DAY, EventType
 from features.items import with_unlisted_items
 from jobs.benchmark import EVENT_TYPES, on_a_clock, read_items, read_sequences
-from jobs.plan import Plan, label_start
+from jobs.plan import Plan, label_start, last_day_end
 from jobs.sample import Size, Storefront
 from jobs.steps import digest_of
 from jobs.storefront_benchmark import sample_data
@@ -89,7 +89,7 @@ def from_log(name: str, data: TrainingData) -> TuningSet:
     """Protocol "time": the days that `evaluate` judges by are gone, those before it are judged."""
     if len(data.log) == 0:
         raise DataError(f"{name}: found no events, expected some to learn from: import them")
-    end_us = (int(data.log.time_us.max()) // US_PER_DAY + 1) * US_PER_DAY
+    end_us = last_day_end(data.log)
     test_us = Plan.of(data.log, end_us, None).evaluation_us
     known = data.log.before(test_us)
     judges = max(int(VALIDATION_SHARE * len(known.user_ids)), 20)

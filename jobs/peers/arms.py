@@ -22,6 +22,9 @@ from recsys.progress import Progress
 OWN = "this system"
 PEERS = ("popularity", "item-knn", "bm25", "als", "lightfm", "ease", "sasrec", "two-stage")
 REPOSITORY = Path(__file__).parents[2]
+HERE = Path(__file__).parent
+PEER_CODE = ("answers.py", "ease.py", "matrix_peers.py", "peer.py", "rectools_peers.py")
+PEER_CODE += ("run_peer.py", "world.py", "requirements.txt")
 LOG = "log.txt"
 ERROR_LINES = 3  # of the log that are shown: a traceback ends with what went wrong
 
@@ -141,10 +144,12 @@ def _thread_limits(threads: int) -> dict[str, str]:
 
 def _code_of(arm: str) -> str:
     """Changes when the code behind the arm does."""
-    own = [REPOSITORY / room for room in ("features", "recsys")]
-    rooms = own if arm == OWN else [Path(__file__).parent]
-    files = [path for room in rooms for path in room.rglob("*") if path.suffix in (".py", ".txt")]
-    return _digest(sorted(files))
+    if arm != OWN:
+        metrics = REPOSITORY / "recsys" / "evaluation" / "metrics.py"
+        return _digest([metrics, *(HERE / name for name in PEER_CODE)])
+    rooms = [path for room in ("features", "recsys") for path in (REPOSITORY / room).rglob("*.py")]
+    jobs = [HERE / "own_arm.py", HERE.parent / "benchmark.py", HERE.parent / "night_config.py"]
+    return _digest([*sorted(rooms), *jobs])
 
 
 def _digest(files: Sequence[Path]) -> str:

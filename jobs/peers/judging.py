@@ -59,10 +59,10 @@ class PeersReport:
 
 @dataclass(frozen=True, slots=True)
 class _Scores:
-    """By metric, (n_users,) over all folds."""
+    """By metric, (n_users,): a user asked in several folds is one user, of the mean score."""
 
     values: dict[str, Float64Array]
-    returning: BoolArray  # who had a history
+    returning: BoolArray  # who had a history, in every fold that asked
 
 
 def judged_arms(
@@ -142,8 +142,8 @@ def _differences(
 
 
 def _scores(splits: Sequence[Split], ran: Sequence[Ran | Failed]) -> _Scores | Failed:
+    users, returning = [], []
     values: dict[str, list[Float64Array]] = {metric: [] for metric in METRICS}
-    returning = []
     for split, one in zip(splits, ran, strict=True):
         if isinstance(one, Failed):
             return one
@@ -151,8 +151,11 @@ def _scores(splits: Sequence[Split], ran: Sequence[Ran | Failed]) -> _Scores | F
         judged = judge(one.lists, relevant_rows(past))
         for metric, (of, k) in METRICS.items():
             values[metric].append(of(judged, k))
+        users.append(past.users[judged.users])
         returning.append(np.diff(past.seen_indptr)[judged.users] > 0)
-    return _Scores({m: np.concatenate(v) for m, v in values.items()}, np.concatenate(returning))
+    _, owner, times = np.unique(np.concatenate(users), return_inverse=True, return_counts=True)
+    means = {m: np.bincount(owner, np.concatenate(v)) / times for m, v in values.items()}
+    return _Scores(means, np.bincount(owner, np.concatenate(returning)) == times)
 
 
 def _mean(figures: Sequence[dict[str, Any]], name: str) -> float:

@@ -139,7 +139,7 @@ class _Listed:
 
     def __init__(self, world: World, model: ModelBase, dataset: Dataset) -> None:
         self._model, self._dataset, self._n_items = model, dataset, world.n_items
-        extra = np.diff((world.touched(world.weights < 0)[world.asked]).indptr).max(initial=0)
+        extra = np.diff(world.touched(world.weights <= 0)[world.asked].indptr).max(initial=0)
         self._k = min(DEPTH + int(extra), world.n_items)  # what is masked afterwards is in it
 
     def __call__(self, users: Int32Array, history: sparse.csr_matrix) -> Float32Array:

@@ -6,8 +6,9 @@ from tempfile import TemporaryDirectory
 from features.errors import DataError
 from features.store import Store
 from jobs.benchmark import read_items, read_sequences
+from jobs.evaluate import stored_data
 from jobs.importing import ColumnMap, Importer, ImportOptions
-from jobs.peers.split import Split, sequences_split, stored_data, time_splits
+from jobs.peers.split import Split, sequences_split, time_splits
 from recsys.progress import Progress
 from recsys.settings import Settings
 from recsys.training.recipe import TrainingData

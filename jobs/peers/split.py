@@ -8,14 +8,12 @@ import orjson
 import polars as pl
 
 from features.arrays import Int32Array, Int64Array
-from features.errors import DataError
-from features.events import EVENT_SCHEMA, US_PER_DAY, EventType
+from features.events import US_PER_DAY, EventType
 from features.interactions import Interactions
 from features.items import with_unlisted_items
-from features.store import Store
 from jobs.benchmark import EVENT_TYPES, on_a_clock
 from jobs.peers.world import World
-from jobs.plan import Plan
+from jobs.plan import Plan, last_day_end
 from recsys.evaluation.trial import Window, queries_at
 from recsys.training.queries import PastQueries, window_queries
 from recsys.training.recipe import TrainingData, published_at_us
@@ -120,7 +118,7 @@ def sequences_split(items: pl.DataFrame, sequences: pl.DataFrame) -> Split:
 
 def time_splits(data: TrainingData, folds: int) -> list[Split]:
     """Protocol "time": the newest window first, cut as `jobs.evaluate` cuts it."""
-    end_us = -(-(int(data.log.time_us.max()) + 1) // US_PER_DAY) * US_PER_DAY
+    end_us = last_day_end(data.log)
     splits = []
     for _ in range(folds):
         plan = Plan.of(data.log.before(end_us), end_us, None)
@@ -152,15 +150,3 @@ def _tag_ids(items: pl.DataFrame) -> tuple[Int64Array, Int32Array]:
     id_of = {name: number for number, name in enumerate(names)}
     indptr = np.cumsum([0, *map(len, tags)], dtype=np.int64)
     return indptr, np.array([id_of[name] for own in tags for name in own], np.int32)
-
-
-def stored_data(store: Store, event_types: tuple[EventType, ...]) -> TrainingData:
-    """Every event on living items; DataError where there is none."""
-    items = store.items()
-    batches = store.events_after(0, until_seq=store.last_event_seq(), batch_size=500_000)
-    parts = [batch.select(*EVENT_SCHEMA) for batch in batches]
-    events = pl.concat([pl.DataFrame(schema=EVENT_SCHEMA), *parts])
-    log = Interactions.build(events, items["item_id"].to_list(), event_types)
-    if len(log) == 0:
-        raise DataError("found no events on known items in the store: import some, or name --data")
-    return TrainingData(items, log, event_types)

@@ -31,8 +31,8 @@ class Comparison:
     theirs: float
     difference: Interval  # ours - theirs, two-sided 95 %
     at_least: float  # lower end of the difference's one-sided 95 % interval
-    p_value: float  # that there is no difference, for itself
-    p_holm: float  # the same among all comparisons of the trial
+    p_value: float  # chance of so large a difference if there were none, two-sided
+    p_holm: float  # adjusted for all comparisons of the trial
 
 
 def scores(judged: Judged) -> dict[str, Float64Array]:

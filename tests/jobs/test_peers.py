@@ -262,6 +262,31 @@ def test_this_system_is_measured_like_a_peer_and_compared_by_user(
     assert "ahead of the best peer, constant" in verdict_of(report)
 
 
+def test_a_shopper_of_several_windows_is_one_shopper() -> None:
+    splits = time_splits(shop(), 2)
+    figures = {"fit_s": 1.0, "tune_s": 0.0, "recommend_s": 1.0, "peak_mb": 1.0, "settings": {}}
+    results, asked = [], []
+    for number, split in enumerate(splits):
+        past = split.questions()
+        wanted = relevant_rows(past)
+        lists = np.full((len(past), DEPTH), -1, np.int32)
+        has = np.flatnonzero(np.diff(wanted.indptr))
+        if number == 0:  # the newer window's lists hit at once, the older one's are empty
+            lists[has, 0] = wanted.rows[wanted.indptr[has]]
+        results.append({"peer": Ran(lists, figures)})
+        asked.append(set(past.users[has].tolist()))
+    assert asked[0] & asked[1]
+    report = judged_arms(splits, results, dataset="shop", seed=0, threads=1)
+    assert report.users == len(asked[0] | asked[1])
+    quality = report.arms[0].quality
+    assert quality is not None
+    recalls = judge(results[0]["peer"].lists, relevant_rows(splits[0].questions()))
+    own = recalls.hits.sum(axis=1) / recalls.n_relevant
+    halved = [u in asked[1] for u in splits[0].questions().users[recalls.users]]
+    expected = np.where(halved, own / 2, own).sum() / report.users
+    assert quality["recall@10"].mean == pytest.approx(expected)
+
+
 def test_sequences_are_found_in_a_folder_and_anything_else_is_imported(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data")
     folder = tmp_path / "walks"
