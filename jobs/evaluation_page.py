@@ -159,7 +159,7 @@ def _by_fold(folds: Sequence[Report], rivals: Sequence[str]) -> Iterator[Picture
 
 
 def _titled(fold: Report, number: int) -> str:
-    return f"Window {number}: {day(fold['evaluation_us'])} to {day(fold['as_of_us'])}"
+    return f"Window {number}: {day(fold['evaluation_us'])} to {day(fold['as_of_us'] - 1)}"
 
 
 def _number(number: int) -> str:

@@ -102,7 +102,7 @@ def _sentence(fold: Fold, found: Against, folds: Sequence[Fold]) -> str:
     return (
         f"{begins}: its first ten items reach {metric(found.metric)} {written(found.ours)} instead "
         f"of {written(found.theirs)} for {fold.trial.users:,} shoppers who came from "
-        f"{day(fold.evaluation_us)} to {day(fold.as_of_us)}, {signed(found.difference.mean)}"
+        f"{day(fold.evaluation_us)} to {day(fold.as_of_us - 1)}, {signed(found.difference.mean)}"
         f"{share}, 95 % interval {low} to {high}, adjusted p = "
         f"{written(found.p_holm)}{_agreeing(found, folds)}."
     )

@@ -23,8 +23,10 @@ OWN = "this system"
 PEERS = ("popularity", "item-knn", "bm25", "als", "lightfm", "ease", "sasrec", "two-stage")
 REPOSITORY = Path(__file__).parents[2]
 HERE = Path(__file__).parent
-PEER_CODE = ("answers.py", "ease.py", "matrix_peers.py", "peer.py", "rectools_peers.py")
-PEER_CODE += ("run_peer.py", "world.py", "requirements.txt")
+PEER_CODE = (  # what a peer's process reads of this folder
+    *("answers.py", "ease.py", "matrix_peers.py", "peer.py", "rectools_peers.py"),
+    *("run_peer.py", "world.py", "requirements.txt"),
+)
 LOG = "log.txt"
 ERROR_LINES = 3  # of the log that are shown: a traceback ends with what went wrong
 

@@ -8,7 +8,10 @@ from jobs.peers.arms import OWN
 from jobs.peers.judging import CHOICE, ArmReport, PeersReport
 from recsys.evaluation.bootstrap import Interval
 
-COLUMNS = ("who ranks", "R@10", "N@10", "95 %", "returning N@10", "this system minus it, N@10")
+COLUMNS = (
+    *("who ranks", "R@10", "N@10", "95 %", "returning N@10"),
+    *("this system minus it, N@10", "p, adjusted"),
+)
 COST_COLUMNS = ("fit s", "tuning s", "recommend s", "peak MB")
 
 
@@ -31,6 +34,7 @@ def _row(arm: ArmReport) -> list[object]:
         f"[{own.low:.4f}, {own.high:.4f}]",
         arm.returning[CHOICE],
         _difference(against) if against else None,
+        arm.p_holm,
         *(None if cost is None else f"{cost:,.1f}" for cost in costs),
     ]
 

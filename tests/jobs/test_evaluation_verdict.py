@@ -2,13 +2,16 @@
 
 import pytest
 
+from features.events import US_PER_DAY
 from jobs.evaluate import Fold, LiveStanding
 from jobs.evaluation_verdict import finding
+from jobs.page_words import day
 from recsys.evaluation.bootstrap import Interval
 from recsys.evaluation.comparisons import Comparison
 from recsys.evaluation.trial import TrialResult
 from tests.tiny import NOW_US
 
+END_US = NOW_US // US_PER_DAY * US_PER_DAY
 SEEN = LiveStanding("r1", False, "it has learned from these days")
 COMPARED = LiveStanding("r1", True, "it has not seen these days")
 
@@ -40,7 +43,7 @@ def fold(*comparisons: Comparison, live: LiveStanding = COMPARED) -> Fold:
         comparisons=comparisons,
     )
     return Fold(
-        label_us=NOW_US, evaluation_us=NOW_US, as_of_us=NOW_US, live=live, trainings=(), trial=trial
+        label_us=NOW_US, evaluation_us=NOW_US, as_of_us=END_US, live=live, trainings=(), trial=trial
     )
 
 
@@ -52,6 +55,7 @@ def test_a_gain_says_how_much_and_how_surely() -> None:
         "beats popularity",
         "nDCG@10 0.0700 instead of 0.0500",
         "1,234 shoppers",
+        f"to {day(END_US - 1)}, +0.0200",  # the end is not in the window
         "+0.0200 (+40%)",
         "95 % interval +0.0100 to +0.0300",
         "p = 0.0012",
