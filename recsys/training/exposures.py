@@ -145,9 +145,8 @@ def _matrix(features: pl.Series) -> Float32Array:
 
 def _labels(rows: pl.DataFrame, outcomes: pl.DataFrame, actions: tuple[str, ...]) -> Float32Array:
     at = rows.select("place").with_row_index("row").join(outcomes, on="place")
-    column = at["event_type"].replace_strict(
-        list(actions), list(range(len(actions))), return_dtype=pl.Int64
-    )
+    column_of = {action: column for column, action in enumerate(actions)}
+    columns = [column_of[event_type] for event_type in at["event_type"]]
     labels = np.zeros((len(rows), len(actions)), np.float32)
-    labels[at["row"].to_numpy(), column.to_numpy()] = 1.0
+    labels[at["row"].to_numpy(), np.array(columns, np.int64)] = 1.0
     return labels

@@ -61,6 +61,7 @@ def rows(
     end_us: int = LATE_US,
     max_slates: int = 100,
     held_out_share: float = 0.0,
+    actions: tuple[str, ...] = ACTIONS,
 ) -> RankingRows:
     told = [
         {
@@ -78,7 +79,7 @@ def rows(
     past = PastSlates(exposures(slates).lazy(), pl.DataFrame(told, schema=EVENT_SCHEMA))
     return exposure_rows(
         past,
-        ACTIONS,
+        actions,
         end_us=end_us,
         max_slates=max_slates,
         held_out_share=held_out_share,
@@ -160,3 +161,8 @@ def test_no_slates_are_no_rows() -> None:
     assert len(found) == 0
     assert found.features.shape == (0, len(FEATURE_NAMES))
     assert found.labels.shape == (0, 2)
+
+
+def test_a_shop_where_nobody_did_anything_yet_has_slates_and_no_rows() -> None:
+    assert len(rows([slate("r1", "a", "b")], [], actions=())) == 0
+    assert len(rows([], [], actions=())) == 0
