@@ -14,7 +14,7 @@ from recsys.training.ranker import RankerConfig, RankerReport, fit_ranker
 
 N_SLATES, POOL, K = 5_000, 30, 8
 WANTED, SHOWN_FIRST = 0, 1  # columns: what decides, and what the shop used to rank by
-CONFIG = RankerConfig(hidden=(8,), epochs=25, learning_rate=1e-2, dropout=0.0)
+CONFIG = RankerConfig(hidden=(8,), epochs=25, learning_rate=1e-2, dropout=0.0, ensemble=1)
 
 
 def looked(positions: Int64Array) -> Float64Array:
