@@ -139,6 +139,7 @@ class TestCollaborative(CandidateSourceContract):
         alone = made.candidates(queries([3]), 9)
         dismissed = made.candidates(with_types(queries([3, 8]), VIEW, DISMISS), 9)
         assert alone.query_vectors is not None
+        assert dismissed.query_vectors is not None
         np.testing.assert_allclose(dismissed.query_vectors, alone.query_vectors, rtol=1e-5)
 
     def test_a_shopper_it_never_met_is_placed_by_the_history(self, made: CandidateSource) -> None:
