@@ -18,8 +18,7 @@ from pathlib import Path
 
 import orjson
 
-from features.arrays import Int32Array
-from features.errors import DataError, ReleaseError
+from features.errors import DataError
 from features.events import EventType
 from features.interactions import Interactions
 from features.lake import Lake
@@ -27,15 +26,16 @@ from features.store import Store
 from features.views import views_hash
 from jobs.curves import open_curves
 from jobs.gate import judge_release
+from jobs.live_release import TRAINING_THREADS, LiveRelease
 from jobs.night_config import NightConfig
-from jobs.plan import Cuts, Places, Plan, end_of
+from jobs.plan import Places, Plan, end_of
+from jobs.publishing import metrics_of, probe
 from jobs.ranker_step import learn_ranker, past_slates
 from jobs.steps import Done, Workshop, digest_of, link_tree
 from jobs.text_steps import TextDone, TextSteps, text_facts
 from recsys.bundle import Bundle
-from recsys.evaluation.trial import TrialResult, Window, live_lists, run_trial
+from recsys.evaluation.trial import TrialResult, Window, run_trial
 from recsys.progress import Progress
-from recsys.recommender import Recommender
 from recsys.releases import Manifest, Releases
 from recsys.retrieval.text_space import load_taste_vectors
 from recsys.training.curves import Curves
@@ -45,9 +45,7 @@ from recsys.training.recipe import (
     fit_first_stages,
     write_catalogue,
 )
-from recsys.types import Ask
 
-TRAINING_THREADS = 2
 VERSIONED = ("faiss-cpu", "lightfm-next", "numpy", "onnxruntime", "polars", "torch", "transformers")
 
 
@@ -121,9 +119,8 @@ class Night:
             "versions": {name: version(name) for name in VERSIONED},
         }
         self._as_of_us = end_of(log, now_us)
-        self._live_error: str | None = None  # why it is not on trial although it should be
-        self._live = self._readable_live()
-        self._plan = Plan.of(log, self._as_of_us, self._cuts())
+        self._live = LiveRelease(self._releases)
+        self._plan = Plan.of(log, self._as_of_us, self._live.cuts)
 
     def run(self, *, force: bool) -> NightReport:
         report = self._run(force=force)
@@ -159,7 +156,7 @@ class Night:
             trial,
             self._config.gate,
             has_live=self._releases.current() is not None,
-            live_error=self._live_error,
+            live_error=self._live.error,
         )
         if not verdict.passed and not force:
             return report(None, False, verdict.reason, trial)
@@ -168,14 +165,13 @@ class Night:
         return report(release_id, True, verdict.reason, trial)
 
     def _texts(self) -> TextDone:
-        live = self._releases.path(self._live.release_id) / "encoder" if self._live else None
         return TextSteps(
             self._workshop,
             self._data,
             self._plan,
             self._config,
             self._world,
-            live,
+            self._live.encoder,
             self._open_curves,
             self._progress,
         ).run()
@@ -240,51 +236,10 @@ class Night:
     def _trial(self, *parts: Done) -> TrialResult | None:
         window = Window(self._plan.evaluation_us, self._as_of_us)
         policy = self._config.recipe.policy
+        live = self._live.lists(self._data, self._events, window, policy, self._progress)
         with self._assembled(*parts) as folder:
             bundle = Bundle.load(folder, threads=TRAINING_THREADS)
-            return run_trial(
-                bundle,
-                self._data.log,
-                window,
-                policy,
-                self._progress,
-                live=self._live_lists(window),
-            )
-
-    def _readable_live(self) -> Manifest | None:
-        """None also for a live release that is damaged; the gate hears of it."""
-        current = self._releases.current()
-        try:
-            return self._releases.verify(current) if current else None
-        except ReleaseError as error:
-            self._live_error = f"the live release cannot be compared with: {error}"
-            return None
-
-    def _cuts(self) -> Cuts | None:
-        return Cuts.of(self._live) if self._live else None
-
-    def _live_lists(self, window: Window) -> Int32Array | None:
-        """The live release's lists; None where it has learned from the window or by other views."""
-        if self._live is None or self._live.data_end_us > window.start_us:
-            return None
-        if self._live.feature_views_hash != views_hash():
-            self._progress.say("the live release was made by other code: not compared with")
-            return None
-        try:
-            folder = self._releases.path(self._live.release_id)
-            live = Bundle.load(folder, threads=TRAINING_THREADS)
-        except ReleaseError as error:
-            self._live_error = f"the live release cannot be compared with: {error}"
-            return None
-        return live_lists(
-            live,
-            self._events,
-            window,
-            user_ids=self._data.log.user_ids,
-            item_ids=self._data.items["item_id"].to_list(),
-            policy=self._config.recipe.policy,
-            progress=self._progress,
-        )
+            return run_trial(bundle, self._data.log, window, policy, self._progress, live=live)
 
     @contextmanager
     def _assembled(self, *parts: Done) -> Iterator[Path]:
@@ -313,7 +268,7 @@ class Night:
         shutil.rmtree(draft)
         draft.mkdir()
         self._assemble(draft, parts)
-        self._probe(draft, release_id)
+        probe(draft, release_id, self._now_us)
         log = self._data.log
         self._releases.publish(
             draft,
@@ -329,31 +284,17 @@ class Night:
                 text=text_facts(texts, self._plan.label_us),
                 label_us=self._plan.label_us,
                 evaluation_us=self._plan.evaluation_us,
-                metrics=_flat(trial),
+                metrics=metrics_of(trial),
                 configs={"recipe": orjson.loads(orjson.dumps(self._settings()))},
                 policy=self._config.recipe.policy.model_dump(),
                 versions={name: version(name) for name in VERSIONED},
             ),
         )
 
-    def _probe(self, folder: Path, release_id: str) -> None:
-        """A release that cannot answer a stranger must not be offered to servers."""
-        recommender = Recommender.load(folder, release_id=release_id)
-        ask = Ask(request_id="probe", now_us=self._now_us, k=10)
-        if not recommender.recommend(ask).item_ids and recommender.catalog.n_available:
-            raise ReleaseError(f"{release_id} answers a stranger with nothing: look at its steps")
-
     def _settings(self, *trainers: str) -> object:
         """The named trainers' configurations, or the whole recipe, as JSON values."""
         recipe = asdict(self._config.recipe) | {"policy": self._config.recipe.policy.model_dump()}
         return {name: recipe[name] for name in trainers} if trainers else recipe
-
-
-def _flat(trial: TrialResult | None) -> dict[str, float]:
-    if trial is None:
-        return {}
-    named = {f"{who}.{m}": v for who, found in trial.metrics.items() for m, v in found.items()}
-    return {**named, "candidate_recall": trial.candidate_recall, "users": float(trial.users)}
 
 
 def _minute(time_us: int) -> str:
