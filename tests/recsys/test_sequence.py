@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from recsys.training.sequence_network import catalogue_loss, sampled_loss, sampl
 SMALL = SequenceConfig(
     dim=16, blocks=1, heads=1, max_length=8, epochs=12, learning_rate=0.01, positions=128
 )
+
+HARDLY_MOVED = replace(SMALL, warm_epochs=1, kept_by_warm=1.0, learning_rate=1e-7)
 
 
 def interactions(
@@ -201,17 +204,7 @@ def test_sampled_loss_estimates_the_loss_over_all_items() -> None:
 def test_a_warm_start_continues_with_more_items_and_few_epochs(
     folder: Path, tmp_path: Path
 ) -> None:
-    config = SequenceConfig(
-        dim=16,
-        blocks=1,
-        heads=1,
-        max_length=8,
-        warm_epochs=1,
-        kept_by_warm=1.0,
-        learning_rate=1e-6,
-        positions=128,
-    )
-    report = fit(checkerboard(), tmp_path, n_items=23, config=config, warm=folder)
+    report = fit(checkerboard(), tmp_path, n_items=23, config=HARDLY_MOVED, warm=folder)
     assert report.epochs == 1
     old, new = SequenceModel.load(folder), SequenceModel.load(tmp_path)
     assert len(new.index) == 23
@@ -223,18 +216,8 @@ def test_a_warm_start_survives_a_new_basis_of_the_text_vectors(
     folder: Path, tmp_path: Path
 ) -> None:
     rotation = np.linalg.qr(np.random.default_rng(3).normal(size=(24, 24)))[0]
-    config = SequenceConfig(
-        dim=16,
-        blocks=1,
-        heads=1,
-        max_length=8,
-        warm_epochs=1,
-        kept_by_warm=1.0,
-        learning_rate=1e-7,
-        positions=128,
-    )
     turned = (text(20) @ rotation).astype(np.float32)
-    fit_sequence(checkerboard(), turned, config, tmp_path, warm=folder, progress=Silent())
+    fit_sequence(checkerboard(), turned, HARDLY_MOVED, tmp_path, warm=folder, progress=Silent())
     assert_allclose(
         SequenceModel.load(tmp_path).index.vectors,
         SequenceModel.load(folder).index.vectors,
