@@ -1,7 +1,7 @@
 """What `evaluate` leaves: a page for people, and the same figures as JSON for machines."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -93,7 +93,7 @@ def make_report(
             event_types=data.event_types,
         ),
         seed=recipe.seed,
-        recipe=asdict(recipe) | {"policy": recipe.policy.model_dump()},
+        recipe=recipe.as_json(),
         versions={name: version(name) for name in VERSIONED},
         summary=_summary(folds) if len(folds) > 1 else None,
         folds=tuple(folds),

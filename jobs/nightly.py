@@ -208,7 +208,7 @@ class Night:
             "until": until_us,
             "ticks_until": ticks_until_us,
             "warm": warm.digest if warm else None,
-            "config": self._settings("covisitation", "collaborative", "sequence"),
+            "config": self._config.recipe.as_json("covisitation", "collaborative", "sequence"),
         }
         return self._workshop.step(name, inputs, work)
 
@@ -229,7 +229,7 @@ class Night:
             "past": past.digest,
             "window": window,
             "slates": self._lake.digest(tables=("exposures",), end_us=window[1]),
-            "config": self._settings(),
+            "config": self._config.recipe.as_json(),
         }
         return self._workshop.step("ranker", inputs, work)
 
@@ -285,16 +285,11 @@ class Night:
                 label_us=self._plan.label_us,
                 evaluation_us=self._plan.evaluation_us,
                 metrics=metrics_of(trial),
-                configs={"recipe": orjson.loads(orjson.dumps(self._settings()))},
+                configs={"recipe": orjson.loads(orjson.dumps(self._config.recipe.as_json()))},
                 policy=self._config.recipe.policy.model_dump(),
                 versions={name: version(name) for name in VERSIONED},
             ),
         )
-
-    def _settings(self, *trainers: str) -> object:
-        """The named trainers' configurations, or the whole recipe, as JSON values."""
-        recipe = asdict(self._config.recipe) | {"policy": self._config.recipe.policy.model_dump()}
-        return {name: recipe[name] for name in trainers} if trainers else recipe
 
 
 def _minute(time_us: int) -> str:

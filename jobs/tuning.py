@@ -6,7 +6,7 @@ the median of the others after one data set is not asked about the next (optuna'
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -73,7 +73,7 @@ def search(
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = _study(part, file)
-    _check_world(study, digest_of({**world, "recipe": _settings(recipe)}), file)
+    _check_world(study, digest_of({**world, "recipe": recipe.as_json()}), file)
     if "base" not in study.user_attrs:  # or a run was killed at its first trial
         study.enqueue_trial(part.known(recipe))
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials))
@@ -180,7 +180,3 @@ def _importance(study: optuna.Study, complete: Sequence[FrozenTrial]) -> dict[st
     if len({trial.value for trial in complete}) < 2:
         return {}
     return dict(optuna.importance.get_param_importances(study))
-
-
-def _settings(recipe: RecipeConfig) -> dict[str, object]:
-    return asdict(recipe) | {"policy": recipe.policy.model_dump()}

@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -135,7 +135,7 @@ class Bench:
 
         ranker = recipe.ranker
         of_rows = {"negatives": ranker.max_negatives, "validation": ranker.validation_share}
-        config = _settings(recipe) | {"ranker": of_rows if kind is RankingRows else None}
+        config = recipe.as_json() | {"ranker": of_rows if kind is RankingRows else None}
         return load_arrays(kind, self._step(name, {"config": config}, work).folder)
 
     def _step(
@@ -197,7 +197,7 @@ class Bench:
             fit_text_space(data.items, visible, recipe.text, encoder, folder, self._progress)
             return {}
 
-        config = _settings(recipe, "encoder", "text")
+        config = recipe.as_json("encoder", "text")
         return self._step("text", {"config": config}, work)
 
     def _base(self, name: str, text: Done, until_us: int, ticks_until_us: int) -> Done:
@@ -223,7 +223,7 @@ class Bench:
         inputs = {
             "text": text.digest,
             "ticks_until": ticks_until_us,
-            "config": _settings(recipe, "covisitation", "collaborative", "sequence"),
+            "config": recipe.as_json("covisitation", "collaborative", "sequence"),
         }
         return self._step(name, inputs, work)
 
@@ -267,8 +267,3 @@ def save_arrays(value: "RankingRows | Questions", folder: Path) -> None:
 
 def load_arrays(kind: type[Arrays], folder: Path) -> Arrays:
     return kind(**{field.name: np.load(folder / f"{field.name}.npy") for field in fields(kind)})
-
-
-def _settings(recipe: RecipeConfig, *trainers: str) -> dict[str, object]:
-    whole = asdict(recipe) | {"policy": recipe.policy.model_dump()}
-    return {name: whole[name] for name in trainers} if trainers else whole

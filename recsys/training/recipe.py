@@ -8,7 +8,7 @@ the first stages are fitted again, warm, on everything.
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +59,11 @@ class RecipeConfig:
     outcomes_per_query: int = 10
     max_queries: int = 30_000  # more did not lower the validation loss on Beauty
     seed: int = 0
+
+    def as_json(self, *trainers: str) -> dict[str, object]:
+        """The named trainers' configurations, or all of it, as JSON values."""
+        whole = asdict(self) | {"policy": self.policy.model_dump()}
+        return {name: whole[name] for name in trainers} if trainers else whole
 
 
 @dataclass(frozen=True, slots=True)
