@@ -38,7 +38,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  fi; \
 	  "$$python" -m venv --clear .venv; \
 	fi; \
-	$(BIN)/python -m pip install -c constraints.txt -e '.[night,bench,dev]' || { \
+	$(BIN)/python -m pip install -c constraints.txt -e '.[night,bench,otel,dev]' || { \
 	  echo "make: the installation stopped; pip says why above." >&2; \
 	  echo "It needs a package registry and 3 GB of disk (8 GB where torch comes with CUDA)." >&2; \
 	  echo "'make install' carries on from here, 'make clean install' starts afresh." >&2; \

@@ -1,6 +1,9 @@
-"""Every knob a request obeys, in one value that an experiment can vary."""
+"""Every knob a request obeys, in one value that a placement or an experiment can vary."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from collections.abc import Mapping
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 # Candidates asked of each source: about where recall of the merged set flattens on Beauty. 100 of
 # collaborative instead of 60 found 12 % more in the sample shop, 8 % more on MovieLens.
@@ -20,9 +23,17 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     sources: dict[str, int] = Field(default_factory=lambda: dict(DEFAULT_SOURCES))
+    # what the sources are asked about: the shopper's history with the context as just viewed; the
+    # context items alone; or alone the last item the shopper acted on
+    about: Literal["shopper", "context", "last_item"] = "shopper"
+    # 1: by utility for this shopper; 0: as the sources, or the words' match, order the candidates
+    personalisation: float = Field(default=1.0, ge=0, le=1)
     action_weights: dict[str, float] = Field(default_factory=dict)  # empty: the event types' own
     filter_viewed: bool = True  # hide items the shopper already acted on
     diversity: float = Field(default=0.1, ge=0, le=1)  # 0: by utility alone, 1: unlike each other
     exploration: float = Field(default=0.05, ge=0, lt=1)  # chance that a position explores
     exploration_pool: int = Field(default=50, ge=1)  # next best candidates an explorer draws from
-    search_personalisation: float = Field(default=0.1, ge=0, le=1)  # against the words' own match
+
+    def changed_by(self, changes: Mapping[str, JsonValue]) -> Self:
+        """This policy with some keys replaced; pydantic's ValidationError for what makes no sense."""
+        return self.model_validate({**self.model_dump(), **changes})

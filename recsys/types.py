@@ -7,7 +7,9 @@ import numpy as np
 
 from features.arrays import BoolArray, Float32Array, Int8Array, Int32Array, Int64Array
 from features.events import RecentEvents
+from recsys.expression import Expression
 from recsys.policy import Policy
+from recsys.rules import Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,18 +101,6 @@ class Slate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ItemFilter:
-    """Which items a request may show; every condition must hold."""
-
-    tags_any: tuple[str, ...] = ()
-    tags_all: tuple[str, ...] = ()
-    tags_none: tuple[str, ...] = ()
-    attributes: tuple[tuple[str, tuple[str | float | bool, ...]], ...] = ()  # value is one of
-    price_min: float | None = None
-    price_max: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Ask:
     """One request of the day, in the storefront's words."""
 
@@ -123,7 +113,10 @@ class Ask:
     recent: RecentEvents = field(default_factory=RecentEvents.none)
     context_item_ids: tuple[str, ...] = ()  # what the shopper is looking at
     exclude_item_ids: tuple[str, ...] = ()
-    filter: ItemFilter | None = None
+    words: str | None = None  # what the shopper typed: candidates are what matches them
+    filters: tuple[Expression, ...] = ()  # an item must match all: the placement's, the request's
+    rules: tuple[Rule, ...] = ()  # in force for this placement now
+    first_position: int = 0  # items shown on earlier pages
     explain: bool = False
     policy: Policy = field(default_factory=Policy)
 
@@ -136,6 +129,9 @@ class Answer:
     slate: Slate
     reasons: tuple[tuple[str, ...], ...]
     explanations: tuple[dict[str, object], ...] | None
-    degraded: tuple[str, ...]
+    about_item_ids: tuple[str, ...]  # what the slate goes with; empty: with the shopper
+    degraded: tuple[str, ...]  # parts that failed
+    fallbacks: tuple[str, ...]  # "popular": topped up by it; "viewed": seen items shown again
+    fired: dict[str, int]  # rule_id → items of this slate it placed, moved, or candidates it removed
     removed: dict[str, int]  # why candidates were dropped → how many
     stage_ms: dict[str, float]
