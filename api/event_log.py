@@ -11,7 +11,7 @@ from itertools import islice
 
 import polars as pl
 
-from api.bodies import EventRow
+from api.bodies_told import EventRow
 from api.clock import now_us
 from api.errors import ApiError
 from features.event_checks import check_events, parse_times

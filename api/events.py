@@ -7,8 +7,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import EventsAnswer
-from api.bodies import EventRow, EventsBody, Malformed
+from api.answers_told import EventsAnswer
+from api.bodies_told import EventRow, EventsBody, Malformed
 from api.day import answered, day, read, request_id
 from api.event_log import Fate
 from api.live import LiveRelease

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Path
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import Item, ItemDeleted, ItemStored
-from api.bodies import Id, ItemBody
+from api.answers_told import Item, ItemDeleted, ItemStored
+from api.bodies import Id
+from api.bodies_told import ItemBody
 from api.clock import now_us
 from api.day import answered, day, read, request_id
 from api.errors import ApiError

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from api.bodies import MAX_EVENTS
+from api.bodies_told import MAX_EVENTS
 from features.events import US_PER_SECOND
 from tests.api.conftest import Client, event
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.answers import ErrorAnswer
-from api.bodies import EventsBody, ItemBody, RecommendBody, SearchBody
+from api.bodies import RecommendBody, SearchBody
+from api.bodies_told import EventsBody, ItemBody
 from api.edge import MAX_BODY_BYTES
 from tests.api.conftest import Client, event, open_client, open_shop
 

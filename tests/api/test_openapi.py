@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from api import answers
+from api import answers, answers_told
 from tests.api.conftest import Client, event
 
 ENDPOINTS = {
@@ -76,11 +76,11 @@ def test_answers_have_the_documented_shape(client: Client) -> None:
         ("POST", "/v1/recommend", {}, answers.SlateAnswer),
         ("POST", "/v1/recommend", {"explain": True}, answers.SlateAnswer),
         ("POST", "/v1/search", {"query": "title"}, answers.SlateAnswer),
-        ("POST", "/v1/events", {"events": [event("e1"), 1]}, answers.EventsAnswer),
-        ("PUT", "/v1/items/new", {"title": "x"}, answers.ItemStored),
-        ("GET", "/v1/items/new", None, answers.Item),
+        ("POST", "/v1/events", {"events": [event("e1"), 1]}, answers_told.EventsAnswer),
+        ("PUT", "/v1/items/new", {"title": "x"}, answers_told.ItemStored),
+        ("GET", "/v1/items/new", None, answers_told.Item),
         ("GET", "/v1/items/new/similar", None, answers.SimilarAnswer),
-        ("DELETE", "/v1/items/new", None, answers.ItemDeleted),
+        ("DELETE", "/v1/items/new", None, answers_told.ItemDeleted),
         ("GET", "/healthz", None, answers.Alive),
         ("GET", "/readyz", None, answers.Ready),
         ("GET", "/nowhere", None, answers.ErrorAnswer),

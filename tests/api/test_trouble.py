@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from api import slate_log
-from api.bodies import EventRow
+from api.bodies_told import EventRow
 from api.errors import ApiError
 from api.event_log import EventLog, Fate
 from api.slate_log import SlateLog

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from api.app import create_app
-from api.bodies import MAX_EVENTS
+from api.bodies_told import MAX_EVENTS
 from features.arrays import Float64Array
 from features.events import US_PER_DAY
 from features.store import Store
