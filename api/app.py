@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
-from api import errors, events, health, items, recommend
+from api import errors, events, health, items, metrics, recommend
 from api.day import Day, every
 from api.edge import Edge
 from api.event_log import EventLog
@@ -36,7 +36,7 @@ def create_app(settings: Settings, *, load: Load | None = None) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with _open_day(settings, load or _load) as day:
-            app.state.day = day
+            app.state.day = app.state.metrics.day = day
             yield
 
     app = FastAPI(
@@ -46,7 +46,14 @@ def create_app(settings: Settings, *, load: Load | None = None) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
     )
-    for room in (recommend, items, events, health):  # `similar` before the items' open-ended path
+    app.state.metrics = metrics.Metrics()
+    for room in (
+        recommend,
+        items,
+        events,
+        health,
+        metrics,
+    ):  # `similar` before the items' open-ended path
         app.include_router(room.router)
     app.add_middleware(Edge)
     errors.install(app)

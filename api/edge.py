@@ -43,6 +43,7 @@ class Edge:
         except ClientDisconnect:
             log.info(line("client_left", method=scope["method"], path=_path(scope)))
         finally:
+            _count(scope, exchange)
             _log_request(scope, exchange)
             current_request_id.reset(token)
 
@@ -103,6 +104,14 @@ class _Exchange:
 
 def _path(scope: Scope) -> str:
     return str(scope.get("raw_path", b"").decode("ascii", "backslashreplace"))[:500]
+
+
+def _count(scope: Scope, exchange: _Exchange) -> None:
+    route = scope.get("route")
+    template = getattr(route, "path", "none")  # never the path itself: anybody makes those up
+    method = scope["method"] if route is not None else "any"
+    took_s = time.perf_counter() - exchange.started_s
+    scope["app"].state.metrics.answered(method, template, exchange.status or 499, took_s)
 
 
 def _log_request(scope: Scope, exchange: _Exchange) -> None:

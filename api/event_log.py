@@ -52,6 +52,10 @@ class EventLog:
         self._n_unwritten = 0
         self._writer: asyncio.Task[None] | None = None
 
+    @property
+    def waiting(self) -> int:
+        return self._n_unwritten
+
     async def append(self, rows: Sequence[EventRow]) -> list[Fate]:
         """On return the accepted rows are on disk. ApiError 429 when too many are waiting."""
         if not rows:

@@ -1,6 +1,8 @@
 import io
 import logging
+from collections.abc import Iterator
 
+import orjson
 import pytest
 
 from api.logs import configure, current_request_id, line
@@ -11,25 +13,56 @@ def test_a_line_stays_a_line_whatever_is_in_it() -> None:
     written = line(
         "answered", path="/v1/items/a b", cause='x"\ny=1', ms=1.234, none=None, bad="\ud800"
     )
-    assert written == (
+    assert str(written) == (
         'event=answered path="/v1/items/a b" cause="x\\"\\ny=1" ms=1.23 none=None bad="?"'
     )
 
 
-def test_log_lines_carry_the_request_they_belong_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    stderr = io.StringIO()
-    monkeypatch.setattr("sys.stderr", stderr)
+@pytest.fixture
+def stderr(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+    """What is logged, after the test has called `configure`."""
+    written = io.StringIO()
+    monkeypatch.setattr("sys.stderr", written)
     root = logging.getLogger()
     before = root.handlers[:], root.level
-    try:
-        root.handlers = []
-        configure("info")
-        token = current_request_id.set("r-1")
-        logging.getLogger("api.test").info(line("hello"))
-        current_request_id.reset(token)
-    finally:
-        root.handlers, root.level = before
+    token = current_request_id.set("r-1")
+    yield written
+    current_request_id.reset(token)
+    root.handlers, root.level = before
+
+
+def test_log_lines_carry_the_request_they_belong_to(stderr: io.StringIO) -> None:
+    configure("info")
+    logging.getLogger("api.test").info(line("hello"))
     assert stderr.getvalue().endswith("level=INFO room=api.test request_id=r-1 event=hello\n")
+
+
+def test_json_lines_have_the_same_fields_with_their_types(stderr: io.StringIO) -> None:
+    configure("info", "json")
+    logging.getLogger("api.test").info(
+        line("hello", n=3, big=2**70, ms=1.5, ok=True, none=None, bad="\ud800", counts={"a": 1})
+    )
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        logging.getLogger("other").exception("plain %s", "text")
+    first, second = map(orjson.loads, stderr.getvalue().splitlines())
+    assert first.pop("time")
+    assert first == {
+        "level": "INFO",
+        "room": "api.test",
+        "request_id": "r-1",
+        "event": "hello",
+        "n": 3,
+        "big": str(2**70),
+        "ms": 1.5,
+        "ok": True,
+        "none": None,
+        "bad": "?",
+        "counts": {"a": 1},
+    }
+    assert second["message"] == "plain text"
+    assert "two\nlines" in second["exception"]
 
 
 def test_every_request_is_logged_without_its_query(
