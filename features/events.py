@@ -11,6 +11,7 @@ from features.arrays import Int64Array
 US_PER_SECOND = 1_000_000
 US_PER_DAY = 86_400 * US_PER_SECOND
 MAX_ID_LENGTH = 256
+MAX_EVENT_TYPES = 127  # histories hold a type as an Int8
 MAX_CLOCK_SKEW_US = 5 * 60 * US_PER_SECOND  # browsers' clocks are off by minutes, not by hours
 
 # Times are integer microseconds since the epoch, UTC: every engine agrees on integers.

@@ -10,13 +10,25 @@ from features.arrays import BoolArray, Float32Array, Int8Array, Int32Array, Int6
 from features.events import EventType
 
 SESSION = "session:"  # so that a session never meets a user of the same name
+USER = "user:"  # escapes the names of users that begin with either of the two
 
 
 def shopper_id(user_id: str | None, session_id: str | None) -> str | None:
-    """The name a shopper goes by in every table: a session stands in for a missing user."""
-    if user_id is not None or session_id is None:
-        return user_id
-    return SESSION + session_id
+    """The name a shopper goes by in every table: a session stands in for a missing user.
+
+    No two shoppers share one, whatever a shop calls its users.
+    """
+    if user_id is not None:
+        return USER + user_id if user_id.startswith((SESSION, USER)) else user_id
+    return None if session_id is None else SESSION + session_id
+
+
+def shopper_ids() -> pl.Expr:
+    """`shopper_id` of the columns `user_id` and `session_id`."""
+    user = pl.col("user_id")
+    is_escaped = user.str.starts_with(SESSION) | user.str.starts_with(USER)
+    named = pl.when(is_escaped).then(pl.lit(USER) + user).otherwise(user)
+    return pl.coalesce(named, pl.lit(SESSION) + pl.col("session_id"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +60,7 @@ class Interactions:
         ).with_row_index("type")
         table = (
             events.lazy()
-            .with_columns(user_id=pl.coalesce("user_id", pl.lit(SESSION) + pl.col("session_id")))
+            .with_columns(user_id=shopper_ids())
             .join(items.lazy(), on="item_id")
             .join(types.lazy(), on="event_type")
             .select("user_id", "item_row", "type", "weight", "event_time_us", "event_id")

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from features.errors import ConfigError
-from features.events import DEFAULT_EVENT_TYPES, EventType
+from features.events import DEFAULT_EVENT_TYPES, MAX_EVENT_TYPES, EventType
 
 PREFIX = "RECSYS_"
 SHARED_DATA = "RECSYS_SHARED_DATA"  # where tests find real data; no setting
@@ -86,5 +86,10 @@ def _event_types(path: Path) -> tuple[EventType, ...]:
     if not any(t.is_positive for t in types):
         raise ConfigError(
             f"found no event type with a positive weight in {path}; expected at least one; add it"
+        )
+    if len(types) > MAX_EVENT_TYPES:
+        raise ConfigError(
+            f"found {len(types)} event types in {path}, expected at most {MAX_EVENT_TYPES}; "
+            "merge or remove some"
         )
     return types

@@ -7,7 +7,7 @@ import polars as pl
 
 from features.arrays import Float32Array
 from features.events import MAX_CLOCK_SKEW_US, US_PER_DAY
-from features.interactions import SESSION
+from features.interactions import shopper_ids
 from features.views import FEATURE_NAMES
 from recsys.training.queries import RankingRows
 
@@ -74,7 +74,7 @@ def _newest(shown: pl.LazyFrame, n_slates: int) -> pl.DataFrame:
         .tail(n_slates)
         .select("request_id")
     )
-    shopper = pl.coalesce("user_id", pl.lit(SESSION) + pl.col("session_id"))
+    shopper = shopper_ids()
     return (
         shown.select("request_id", "position", "item_id", "shown_at_us", shopper.alias("shopper"))
         .join(newest, on="request_id", how="semi")
@@ -100,7 +100,7 @@ def _named(places: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _unnamed(places: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    shopper = pl.coalesce("user_id", pl.lit(SESSION) + pl.col("session_id"))
+    shopper = shopper_ids()
     loose = events.filter(pl.col("request_id").is_null()).with_columns(shopper=shopper)
     found = (
         loose.drop_nulls("shopper")

@@ -1,7 +1,8 @@
 import numpy as np
+import polars as pl
 
 from features.events import DEFAULT_EVENT_TYPES, US_PER_DAY, EventType
-from features.interactions import Interactions
+from features.interactions import Interactions, shopper_id
 from tests.features.logs import event_table, log_of
 
 
@@ -30,6 +31,21 @@ def test_a_session_stands_in_for_a_shopper_who_did_not_log_in() -> None:
     log = Interactions.build(table, ["a", "b"], DEFAULT_EVENT_TYPES)
     assert list(log.user_ids) == ["ann", "session:ann"]  # one name, two different shoppers
     np.testing.assert_array_equal(np.diff(log.indptr), [1, 2])
+
+
+def test_no_two_shoppers_share_a_name_whatever_a_shop_calls_its_users() -> None:
+    users = ["ann", "session:ann", "user:ann", "user:session:ann", "session:session:ann"]
+    sessions = ["ann", "session:ann", "user:ann"]
+    shoppers = [*((user, None) for user in users), *((None, session) for session in sessions)]
+    names = [shopper_id(user, session) for user, session in shoppers]
+    assert len({*names}) == len(shoppers)
+    assert names[0] == "ann"
+    table = event_table(*((str(n), "a", "view", n) for n in range(len(shoppers)))).with_columns(
+        user_id=pl.Series([user for user, _ in shoppers]),
+        session_id=pl.Series([session for _, session in shoppers]),
+    )
+    log = Interactions.build(table, ["a"], DEFAULT_EVENT_TYPES)
+    assert {*log.user_ids} == {*names}
 
 
 def test_events_on_unknown_items_or_of_unknown_types_are_dropped() -> None:

@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from features.errors import ConfigError
-from features.events import DEFAULT_EVENT_TYPES, EventType
+from features.events import DEFAULT_EVENT_TYPES, MAX_EVENT_TYPES, EventType
 from recsys.settings import read_settings
 
 
@@ -64,4 +65,16 @@ def test_a_bad_file_of_event_types_is_refused(
     path.write_text(text)
     monkeypatch.setenv("RECSYS_EVENT_TYPES_PATH", str(path))
     with pytest.raises(ConfigError, match=r"types\.json"):
+        read_settings().event_types()
+
+
+def test_more_event_types_than_a_history_can_tell_apart_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "types.json"
+    monkeypatch.setenv("RECSYS_EVENT_TYPES_PATH", str(path))
+    path.write_text(json.dumps({f"kind-{n}": 1 for n in range(MAX_EVENT_TYPES)}))
+    assert len(read_settings().event_types()) == MAX_EVENT_TYPES
+    path.write_text(json.dumps({f"kind-{n}": 1 for n in range(MAX_EVENT_TYPES + 1)}))
+    with pytest.raises(ConfigError, match="128 event types"):
         read_settings().event_types()
