@@ -12,6 +12,7 @@ from api import errors, events, health, items, metrics, recommend
 from api.day import Day, every
 from api.edge import Edge
 from api.event_log import EventLog
+from api.keyring import KeyRing
 from api.live import LiveRelease, Load
 from api.logs import line
 from api.openapi import describe
@@ -45,6 +46,7 @@ def create_app(settings: Settings, *, load: Load | None = None) -> FastAPI:
         description=DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # another path is another path; what is wrong gets the envelope
     )
     app.state.metrics = metrics.Metrics()
     for room in (
@@ -69,10 +71,12 @@ def _load(folder: Path, release_id: str) -> Recommender:
 async def _open_day(settings: Settings, load: Load) -> AsyncIterator[Day]:
     with Store.open(settings.database_url) as store:
         live = LiveRelease(store, Releases(settings.releases_dir), load)
-        day = Day(store, live, EventLog(store, settings.event_types()), SlateLog(store))
+        keys = KeyRing(store.keys.all)
+        await keys.look()  # before the first request: it decides whom to let in
+        day = Day(store, live, EventLog(store, settings.event_types()), SlateLog(store), keys)
         watches = [
             asyncio.create_task(every(settings.poll_interval_s, step))
-            for step in (live.look, live.follow)
+            for step in (live.look, live.follow, keys.look)
         ]
         log.info(line("open", store=store.counts(), releases=settings.releases_dir))
         try:

@@ -13,6 +13,8 @@ from starlette.responses import Response
 
 from api.errors import ApiError
 from api.event_log import EventLog
+from api.keyring import KeyRing
+from api.keys import is_from_known_page
 from api.live import LiveRelease
 from api.logs import line
 from api.slate_log import SlateLog
@@ -31,6 +33,7 @@ class Day:
     live: LiveRelease
     events: EventLog
     slates: SlateLog
+    keys: KeyRing
 
 
 def day(request: Request) -> Day:
@@ -43,13 +46,17 @@ def request_id(request: Request) -> str:
     return str(request.state.request_id)
 
 
-async def read(request: Request, model: type[B]) -> B:
+async def read(request: Request, model: type[B], *, beacon: bool = False) -> B:
     """The body as `model`; raises what api.errors answers with 415, 422 or 413.
 
-    A page of another site may send plain text here without asking first, but never JSON.
+    A page of another site may send plain text here without asking first, but never JSON. With
+    `beacon` text is taken too, from pages that may be here: navigator.sendBeacon sends nothing
+    else without asking.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if kind != "application/json" and not (
+        beacon and kind == "text/plain" and is_from_known_page(request)
+    ):
         raise ApiError(415, f"found a body of type {kind or 'none'}, expected application/json")
     return model.model_validate_json(await request.body())
 

@@ -12,43 +12,75 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from api.answers import ErrorAnswer
-from api.errors import STATUS_CODES
+from api.errors import CODES
+from api.keys import MAX_BODY, SCOPE
+from api.scopes import PUBLIC, SCOPES, Scope
 
-_SCHEMA_PATH = "#/components/schemas/{model}"
-
-_MEANINGS = {
-    400: "the path or a header cannot be used",
-    404: "no such item",
-    413: "the body is larger than the limit",
-    415: "the body is not sent as application/json",
-    422: "not what this endpoint takes; `details` names each field",
-    429: "too much is waiting to be written; try again after Retry-After seconds",
-    500: "the server failed; its log has the cause under this request_id",
-    503: "no release is loaded yet, or the store cannot be used; try again after Retry-After",
+BEARER, QUERY_KEY = "key", "browser_key"
+_SECURITY_SCHEMES = {
+    BEARER: {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "`python -m jobs keys create` makes one; without any key, nobody needs one",
+    },
+    QUERY_KEY: {
+        "type": "apiKey",
+        "in": "query",
+        "name": "key",
+        "description": "browser keys only: navigator.sendBeacon cannot set headers",
+    },
 }
+_SCHEMA_PATH = "#/components/schemas/{model}"
 
 
 def documented(
-    answer: type[BaseModel], *errors: int, takes: type[BaseModel] | None = None
+    answer: type[BaseModel],
+    *errors: int,
+    takes: type[BaseModel] | None = None,
+    scope: Scope | None = None,
+    max_body_bytes: int | None = None,
 ) -> dict[str, Any]:
-    """Keyword arguments for a FastAPI route: its body, its answer, its errors."""
+    """Keyword arguments for a ScopedRoute: its body, its answer, its errors, who may call it.
+
+    `max_body_bytes` replaces what the caller's key allows. A route without a scope lets nobody in.
+    """
+    kept_out = () if scope == PUBLIC else (401, 403, 429, 503)
     body_errors = (413, 415, 422) if takes else ()
     responses: dict[int, dict[str, Any]] = {200: {"model": answer, "description": "success"}}
-    for status in sorted({400, 500, *errors, *body_errors}):
+    for status in sorted({400, 431, 500, *errors, *kept_out, *body_errors}):
         responses[status] = _error(status)
-    extra = {"requestBody": _body(takes)} if takes else {}
+    extra: dict[str, Any] = {SCOPE: scope, "security": _security(scope)}
+    if takes:
+        extra["requestBody"] = _body(takes)
+    if max_body_bytes is not None:
+        extra[MAX_BODY] = max_body_bytes
     return {"responses": responses, "openapi_extra": extra, "response_model": None}
 
 
+def _security(scope: Scope | None) -> list[dict[str, list[str]]]:
+    """Either of them will do; an empty list is for everybody."""
+    if scope == PUBLIC:
+        return []
+    header: list[dict[str, list[str]]] = [{BEARER: []}]
+    return [*header, {QUERY_KEY: []}] if scope in SCOPES["browser"] else header
+
+
 def _error(status: int) -> dict[str, Any]:
-    example = {
-        "error": {"code": STATUS_CODES[status], "message": _MEANINGS[status], "details": None},
-        "request_id": "019ab3f0c2d1" + 20 * "0",
+    """One example for each code that comes with the status."""
+    named = {code: meaning for code, (of, meaning) in CODES.items() if of == status}
+    examples = {
+        code: {
+            "value": {
+                "error": {"code": code, "message": meaning, "details": None},
+                "request_id": "019ab3f0c2d1" + 20 * "0",
+            }
+        }
+        for code, meaning in named.items()
     }
     return {
         "model": ErrorAnswer,
-        "description": _MEANINGS[status],
-        "content": {"application/json": {"example": example}},
+        "description": "; or ".join(named.values()),
+        "content": {"application/json": {"examples": examples}},
     }
 
 
@@ -62,6 +94,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
+    document["components"]["securitySchemes"] = _SECURITY_SCHEMES
     schemas = document["components"]["schemas"]
     for operations in document["paths"].values():
         for operation in operations.values():
