@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
 from pydantic_core import ErrorDetails
 
-from api.bodies import AttributeValue, Body
+from api.bodies import AttributeValue, Body, Id
 from api.errors import problem
 from features.events import MAX_ID_LENGTH
 
@@ -82,8 +82,21 @@ class EventsBody(Body):
         return [*self.events]
 
 
+Attributes = dict[str, AttributeValue | tuple[AttributeValue, ...] | None]
+PublishedAt = Annotated[
+    str | None,
+    Field(
+        description="ISO-8601 with a zone; when it was first sold",
+        json_schema_extra={"format": "date-time"},
+    ),
+]
+
+
 class ItemBody(Body):
-    """What the shop says about an item; its text is what a new item is found by."""
+    """What the shop says about an item; its text is what a new item is found by.
+
+    Without `published_at` the stored one is kept; a new item gets the server's time.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -101,11 +114,66 @@ class ItemBody(Body):
     title: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
-    attributes: dict[str, AttributeValue | tuple[AttributeValue, ...] | None] = {}
+    attributes: Attributes = Field(default={})
     available: bool = True
-    published_at: str | None = Field(
-        default=None,
-        description="ISO-8601 with a zone; when it was first sold; without it, what was stored "
-        "before, and for a new item the server's time",
-        json_schema_extra={"format": "date-time"},
+    published_at: PublishedAt = None
+
+
+class ItemRow(ItemBody):
+    """A line of a bulk upload."""
+
+    item_id: str
+
+
+class ItemPatch(Body):
+    """A JSON merge patch (RFC 7396): what is named changes, null removes, the rest stays."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"available": False, "attributes": {"price": 49.0, "sale_until": None}}]
+        }
     )
+
+    title: str | None = None
+    description: str | None = None
+    tags: tuple[str, ...] | None = None
+    attributes: Attributes | None = None
+    available: bool | None = None
+    published_at: PublishedAt = None
+
+
+class UserBody(Body):
+    """What the shop says about a user."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"attributes": {"country": "NL", "likes": ["lamps"]}}]}
+    )
+
+    attributes: Attributes = Field(default={})
+
+
+class UserRow(UserBody):
+    """A line of a bulk upload."""
+
+    user_id: str
+
+
+class UserPatch(Body):
+    """A JSON merge patch (RFC 7396): an attribute that is null is removed."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"attributes": {"country": "BE", "likes": None}}]}
+    )
+
+    attributes: Attributes | None = None
+
+
+class SessionBody(Body):
+    """A login: from now on what was done in the session counts as the user's."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"session_id": "s-93", "user_id": "u-17"}]}
+    )
+
+    session_id: Id
+    user_id: Id
