@@ -15,8 +15,8 @@ class RecsysError(Exception):
     """Anything this system refuses on purpose."""
 
 
-class DataError(RecsysError):
-    """Input that cannot be used as it is."""
+class DataError(RecsysError, ValueError):
+    """Input that cannot be used as it is; pydantic's validators may raise it, as a ValueError."""
 
 
 class ConfigError(RecsysError):

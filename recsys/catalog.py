@@ -2,22 +2,24 @@
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
+from functools import partial
 
 import numpy as np
 import orjson
 import polars as pl
 
 from features.arrays import BoolArray, Float32Array, Float64Array, Int32Array
+from features.events import US_PER_DAY
+from recsys.columns import Column, IdColumn, NumberColumn, Rows, TagColumn, ValueColumn, matches
+from recsys.conditions import BUILT_IN
+from recsys.expression import Expression
 from recsys.growing import GrowingArray
-from recsys.types import ItemFilter
+from recsys.masks import Masks
 
 MAX_TAGS = 16  # of an item that are compared; the rest are filtered by and reach the encoder
 
-PRICE_TOLERANCE = 1e-6  # of the logarithm, a float32
 LEAST_PRICE = 0.01  # what free items count as, for a price needs a logarithm
-
-_Value: TypeAlias = tuple[bool, str | float]  # is it a boolean, and which value
+US_PER_MINUTE = 60_000_000
 
 
 class Catalog:
@@ -31,11 +33,12 @@ class Catalog:
         self.titles: list[str] = []
         self._attributes: list[str] = []
         self._row_of: dict[str, int] = {}
-        self._columns: dict[str, _AttributeColumn] = {}
+        self._columns: dict[str, ValueColumn] = {}
         self._attribute_names: set[str] = set()
         self.tag_row_of: dict[str, int] = {}
         self._further_tags: dict[int, list[str]] = {}  # by item row, those beyond MAX_TAGS
         self._further_rows: dict[str, set[int]] = {}  # the same by tag
+        self._masks = Masks()
         self._tags = GrowingArray(np.empty((0, MAX_TAGS), np.int32))
         self._items_with_tag = GrowingArray(np.empty(0, np.int64))
         self._available = GrowingArray(np.empty(0, np.bool_))
@@ -105,6 +108,7 @@ class Catalog:
         before = self.tags[rows]
         self._write(rows, items)
         self._recount_tags(before, self.tags[rows])
+        self._masks.changed(rows)
         return rows
 
     def _recount_tags(self, before: Int32Array, after: Int32Array) -> None:
@@ -114,20 +118,21 @@ class Catalog:
             counts.rows[:] += step * np.bincount(tags[tags >= 0], minlength=self.n_tags)
 
     def _write(self, rows: Int32Array, items: pl.DataFrame) -> None:
-        for row, title, attributes, tags in zip(
-            rows, items["title"], items["attributes"], items["tags"].to_list(), strict=True
+        fields: list[dict[str, object]] = [orjson.loads(text) for text in items["attributes"]]
+        self._attribute_names.update(*fields)
+        for row, item, title, attributes, tags in zip(
+            rows, fields, items["title"], items["attributes"], items["tags"].to_list(), strict=True
         ):
             self.titles[row] = title
             self._attributes[row] = attributes
             tag_rows = [self.tag_row_of.setdefault(t, self.n_tags) for t in (tags or [])[:MAX_TAGS]]
             self.tags[row] = tag_rows + [-1] * (MAX_TAGS - len(tag_rows))
             self._file_further(int(row), (tags or [])[MAX_TAGS:])
-            values = orjson.loads(attributes)
-            self._attribute_names.update(values)
-            for name, column in self._columns.items():
-                column.write(int(row), values.get(name))
-            price = values.get("price")
+            price = item.get("price")
             self.log_price[row] = _log(price) if isinstance(price, int | float) else np.nan
+        for name, column in self._columns.items():
+            known = items["title"] if name == "title" else (item.get(name) for item in fields)
+            column.write(rows, known)
         self.available[rows] = items["available"].to_numpy()
         published = items["published_at_us"].cast(pl.Float64).fill_null(float("nan"))
         self.published_at_us[rows] = published.to_numpy()
@@ -142,76 +147,60 @@ class Catalog:
 
     def remove(self, item_ids: Sequence[str]) -> None:
         rows = self.rows(item_ids)
-        self.available[rows[rows >= 0]] = False
+        rows = rows[rows >= 0]
+        self.available[rows] = False
+        self._masks.changed(rows)
 
-    def allowed(self, item_filter: ItemFilter | None) -> BoolArray:
-        """(n_items,) available items that pass the filter."""
+    def allowed(self, filters: Sequence[Expression], now_us: int) -> BoolArray:
+        """(n_items,) available items that match every filter; the caller's own to change."""
         mask = self.available.copy()
-        if item_filter is None:
-            return mask
-        if item_filter.tags_any:
-            mask &= self._has_tag(item_filter.tags_any)
-        for tag in item_filter.tags_all:
-            mask &= self._has_tag((tag,))
-        if item_filter.tags_none:
-            mask &= ~self._has_tag(item_filter.tags_none)
-        if item_filter.price_min is not None:
-            mask &= self.log_price >= _log(item_filter.price_min) - PRICE_TOLERANCE
-        if item_filter.price_max is not None:
-            mask &= self.log_price <= _log(item_filter.price_max) + PRICE_TOLERANCE
-        for name, values in item_filter.attributes:
-            # a name that callers made up gets no column: it would cost a pass and stay for ever
-            mask &= name in self._attribute_names and self._column(name).equals_any(values)
+        for expression in filters:
+            mask &= self.matching(expression, now_us)
         return mask
 
-    def _column(self, name: str) -> "_AttributeColumn":
-        """Built from the JSON the first time a filter names the attribute, kept up afterwards."""
+    def matching(self, expression: Expression, now_us: int) -> BoolArray:
+        """(n_items,) items that match, available or not; read-only, because it is remembered.
+
+        Ages are as of the full minute before `now_us`, so that they are remembered for a minute.
+        """
+        by_age = "age_days" in expression.fields
+        minute_us = now_us // US_PER_MINUTE * US_PER_MINUTE if by_age else 0
+
+        def matching(rows: Rows) -> BoolArray:
+            return matches(expression.root, partial(self._column, now_us=minute_us), rows)
+
+        return self._masks.mask((expression, minute_us), len(self), matching)
+
+    def unknown_fields(self, expression: Expression) -> tuple[str, ...]:
+        """Those that no item ever had here: a slip of the pen, or items that are still to come."""
+        known = self._attribute_names | BUILT_IN.keys()
+        return tuple(name for name in expression.fields if name not in known)
+
+    def _column(self, name: str, now_us: int) -> Column:
+        match name:
+            case "item_id":
+                return IdColumn(len(self), self._row_of)
+            case "tags":
+                return TagColumn(self.tags, self.tag_row_of, self._further_rows)
+            case "available":
+                return NumberColumn(self.available)
+            case "published_at":
+                return NumberColumn(self.published_at_us)
+            case "age_days":
+                return NumberColumn((now_us - self.published_at_us) / US_PER_DAY)
+        return self._value_column(name)
+
+    def _value_column(self, name: str) -> Column:
+        """Built the first time a filter names the field, kept up afterwards."""
         if name not in self._columns:
-            column = _AttributeColumn()
-            for row, attributes in enumerate(self._attributes):
-                column.write(row, orjson.loads(attributes).get(name))
-            self._columns[name] = column
+            if name == "title":
+                self._columns[name] = ValueColumn(self.titles)
+            elif name in self._attribute_names:
+                found = (orjson.loads(attributes).get(name) for attributes in self._attributes)
+                self._columns[name] = ValueColumn(found)
+            else:  # callers' inventions get no column: it would cost a pass and stay for ever
+                return NumberColumn(np.broadcast_to(np.nan, len(self)))
         return self._columns[name]
-
-    def _has_tag(self, tags: Sequence[str]) -> BoolArray:
-        wanted = [self.tag_row_of[tag] for tag in tags if tag in self.tag_row_of]
-        found = np.asarray(np.isin(self.tags, wanted).any(axis=1), np.bool_)
-        for tag in tags:
-            found[list(self._further_rows.get(tag, ()))] = True
-        return found
-
-
-class _AttributeColumn:
-    """One attribute of every item as a code of its value, or of its set of values; -1: none."""
-
-    def __init__(self) -> None:
-        self._codes = GrowingArray(np.empty(0, np.int32))
-        self._code_of: dict[frozenset[_Value], int] = {}
-        self._codes_with: dict[_Value, list[int]] = {}
-
-    def write(self, row: int, value: object) -> None:
-        if row >= len(self._codes.rows):
-            self._codes.append(np.full(row + 1 - len(self._codes.rows), -1, np.int32))
-        several = value if isinstance(value, list) else [value]
-        values = frozenset(_value(v) for v in several if isinstance(v, str | int | float))
-        self._codes.rows[row] = self._code(values) if values else -1
-
-    def _code(self, values: frozenset[_Value]) -> int:
-        if values not in self._code_of:
-            self._code_of[values] = len(self._code_of)
-            for value in values:
-                self._codes_with.setdefault(value, []).append(self._code_of[values])
-        return self._code_of[values]
-
-    def equals_any(self, values: Sequence[str | float | bool]) -> BoolArray:
-        """(n_items,) items that have at least one of the values."""
-        codes = [code for value in values for code in self._codes_with.get(_value(value), ())]
-        return np.isin(self._codes.rows, codes)
-
-
-def _value(value: str | float) -> _Value:
-    """JSON's 1 and 1.0 are one value, as in Python; its true is another, unlike in Python."""
-    return isinstance(value, bool), value
 
 
 def _log(price: float) -> float:

@@ -4,8 +4,10 @@ import pytest
 
 from features.items import ITEM_SCHEMA
 from recsys.catalog import MAX_TAGS, Catalog
+from recsys.expression import parse
 from recsys.growing import GrowingArray
-from recsys.types import ItemFilter
+
+NOW_US = 1_800_000_000_000_000
 
 
 def items(*rows: dict[str, object]) -> pl.DataFrame:
@@ -31,9 +33,9 @@ def shop() -> Catalog:
     )
 
 
-def shown(catalog: Catalog, **conditions: object) -> set[str]:
-    item_filter = ItemFilter(**conditions) if conditions else None  # type: ignore[arg-type]
-    return {catalog.item_ids[row] for row in np.flatnonzero(catalog.allowed(item_filter))}
+def shown(catalog: Catalog, *filters: str) -> set[str]:
+    mask = catalog.allowed([parse(text) for text in filters], NOW_US)
+    return {catalog.item_ids[row] for row in np.flatnonzero(mask)}
 
 
 def test_rows_are_in_the_order_of_arrival_and_unknown_ids_are_minus_one() -> None:
@@ -43,27 +45,29 @@ def test_rows_are_in_the_order_of_arrival_and_unknown_ids_are_minus_one() -> Non
 
 
 @pytest.mark.parametrize(
-    ("conditions", "expected"),
+    ("filters", "expected"),
     [
-        ({}, {"lamp", "bulb", "chair"}),
-        ({"tags_any": ("light", "unknown")}, {"lamp", "bulb"}),
-        ({"tags_all": ("light", "room")}, {"lamp"}),
-        ({"tags_all": ("light", "unknown")}, set()),
-        ({"tags_none": ("light",)}, {"chair"}),
-        ({"tags_none": ("unknown",)}, {"lamp", "bulb", "chair"}),
-        ({"tags_any": ("room",), "tags_none": ("light",)}, {"chair"}),
-        ({"price_max": 20}, {"lamp", "bulb"}),  # a free item costs less; an unpriced one may not
-        ({"price_min": 20}, {"lamp"}),
-        ({"price_min": 20.01}, set()),
-        ({"attributes": (("wood", ("oak", "elm")),)}, {"chair"}),
-        ({"attributes": (("size", (1.0,)),)}, {"lamp"}),
-        ({"attributes": (("sale", (True,)),)}, {"chair"}),
-        ({"attributes": (("sale", (1,)),)}, set()),  # the number is not the truth value
-        ({"attributes": (("unknown", ("x",)),)}, set()),
+        ([], {"lamp", "bulb", "chair"}),
+        (['tags in ("light", "unknown")'], {"lamp", "bulb"}),
+        (['tags = "light" and tags = "room"'], {"lamp"}),
+        (['tags = "light"', 'tags = "room"'], {"lamp"}),
+        (['tags = "light" and tags = "unknown"'], set()),
+        (['not tags = "light"'], {"chair"}),
+        (["price <= 20"], {"lamp", "bulb"}),  # an unpriced item is not known to cost less
+        (["price >= 20"], {"lamp"}),
+        (["price > 20"], set()),
+        (['wood in ("oak", "elm")'], {"chair"}),
+        (["size = 1.0"], {"lamp"}),
+        (["sale = true"], {"chair"}),
+        (["sale = 1"], set()),  # the number is not the truth value
+        (['unknown = "x"'], set()),
+        (["available = false"], set()),
     ],
 )
-def test_every_condition_must_hold(conditions: dict[str, object], expected: set[str]) -> None:
-    assert shown(shop(), **conditions) == expected
+def test_only_available_items_that_match_every_filter_are_allowed(
+    filters: list[str], expected: set[str]
+) -> None:
+    assert shown(shop(), *filters) == expected
 
 
 def test_a_removed_item_keeps_its_row_and_is_shown_again_when_put() -> None:
@@ -74,7 +78,7 @@ def test_a_removed_item_keeps_its_row_and_is_shown_again_when_put() -> None:
     catalog.put(items({"item_id": "lamp", "title": "Lamp again"}))
     assert shown(catalog) == {"lamp", "bulb", "chair"}
     assert catalog.titles[0] == "Lamp again"
-    assert shown(catalog, tags_any=("light",)) == {"bulb"}  # its tags were replaced
+    assert shown(catalog, 'tags = "light"') == {"bulb"}  # its tags were replaced
 
 
 def test_new_and_known_items_may_come_together() -> None:
@@ -86,23 +90,23 @@ def test_new_and_known_items_may_come_together() -> None:
         )
     )
     assert rows.tolist() == [4, 1]
-    assert shown(catalog, tags_any=("wood",)) == {"table"}
+    assert shown(catalog, 'tags = "wood"') == {"table"}
 
 
 def test_an_attribute_that_was_filtered_by_before_follows_later_items() -> None:
     catalog = shop()
-    wood = {"attributes": (("wood", ("oak",)),)}
-    assert shown(catalog, **wood) == {"chair"}
+    wood = 'wood = "oak"'
+    assert shown(catalog, wood) == {"chair"}
     catalog.put(items({"item_id": "shelf", "attributes": '{"wood":"oak"}'}, {"item_id": "chair"}))
-    assert shown(catalog, **wood) == {"shelf"}
+    assert shown(catalog, wood) == {"shelf"}
 
 
 def test_an_attribute_that_no_item_has_is_met_by_none_and_costs_nothing() -> None:
     catalog = shop()
-    assert shown(catalog, attributes=(("colour", ("red",)),)) == set()
+    assert shown(catalog, 'colour = "red"') == set()
     assert catalog._columns == {}
     catalog.put(items({"item_id": "rug", "attributes": '{"colour":"red"}'}))
-    assert shown(catalog, attributes=(("colour", ("red",)),)) == {"rug"}
+    assert shown(catalog, 'colour = "red"') == {"rug"}
 
 
 def test_tags_beyond_the_limit_are_not_compared() -> None:
@@ -116,10 +120,10 @@ def test_tags_beyond_the_limit_are_not_compared() -> None:
 def test_tags_beyond_the_limit_are_filtered_by() -> None:
     many = [f"t{n}" for n in range(MAX_TAGS)]
     catalog = Catalog(items({"item_id": "a", "tags": [*many, "adult"]}, {"item_id": "b"}))
-    assert shown(catalog, tags_none=("adult",)) == {"b"}
-    assert shown(catalog, tags_any=("adult", "t0")) == {"a"}
+    assert shown(catalog, 'not tags = "adult"') == {"b"}
+    assert shown(catalog, 'tags in ("adult", "t0")') == {"a"}
     catalog.put(items({"item_id": "a", "tags": many}, {"item_id": "b", "tags": ["adult"]}))
-    assert shown(catalog, tags_all=("adult",)) == {"b"}
+    assert shown(catalog, 'tags = "adult"') == {"b"}
 
 
 def test_prices_are_logarithms_and_missing_where_unknown() -> None:
@@ -131,7 +135,7 @@ def test_prices_are_logarithms_and_missing_where_unknown() -> None:
 
 def test_an_empty_catalogue_allows_nothing() -> None:
     catalog = Catalog(items())
-    assert catalog.allowed(ItemFilter(tags_any=("x",), price_max=3)).shape == (0,)
+    assert catalog.allowed([parse('tags = "x" or price < 3')], NOW_US).shape == (0,)
     assert catalog.put(items({"item_id": "first"})).tolist() == [0]
 
 
