@@ -1,16 +1,20 @@
 """`python -m api` serves the current release until it is told to stop."""
 
 import argparse
+import os
 import sys
+from collections.abc import Mapping
 
 import uvicorn
+from starlette.middleware import Middleware
 
 from api.app import create_app
 from api.logs import configure
-from features.errors import RecsysError
+from features.errors import ConfigError, RecsysError
 from features.store import Store
 from recsys.settings import Settings, read_settings
 
+TRACES_TO = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 GRACE_S = 20  # for answers that are on their way when the server is told to stop
 
 
@@ -21,15 +25,16 @@ def main() -> None:
     parser.add_argument(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"]
     )
+    parser.add_argument("--log-format", default="text", choices=["text", "json"])
     options = parser.parse_args()
-    configure(options.log_level)
+    configure(options.log_level, options.log_format)
     try:
-        settings = _checked_settings()
+        settings, around = _checked_settings(), _tracing(os.environ)
     except RecsysError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.exit(2)
     uvicorn.run(
-        create_app(settings),
+        create_app(settings, around=around),
         host=options.host,
         port=options.port,
         loop="uvloop",
@@ -47,6 +52,21 @@ def _checked_settings() -> Settings:
     settings.event_types()
     Store.open(settings.database_url).close()
     return settings
+
+
+def _tracing(environment: Mapping[str, str]) -> list[Middleware]:
+    """What OpenTelemetry's own variables ask for; nothing of it is imported unless they do."""
+    asking = [name for name in TRACES_TO if environment.get(name)]
+    if not asking:
+        return []
+    try:
+        from api.traces import exporting
+    except ImportError as error:
+        raise ConfigError(
+            f"found {asking[0]} set but OpenTelemetry not installed ({error}); "
+            "pip install 'storefront-recsys[otel]', or unset it"
+        ) from error
+    return [exporting(environment)]
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 
-from api import errors, events, health, items, metrics, recommend
+from api import browser, errors, events, health, items, metrics, recommend
 from api.day import Day, every
 from api.edge import Edge
 from api.event_log import EventLog
@@ -31,8 +32,13 @@ Every answer carries `X-Request-ID`. Every error is
 """
 
 
-def create_app(settings: Settings, *, load: Load | None = None) -> FastAPI:
-    """Nothing is opened before the application starts; `load` reads a release's folder."""
+def create_app(
+    settings: Settings, *, load: Load | None = None, around: Sequence[Middleware] = ()
+) -> FastAPI:
+    """Nothing is opened before the application starts; `load` reads a release's folder.
+
+    `around` is what else every request passes through, the outermost last.
+    """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -45,6 +51,7 @@ def create_app(settings: Settings, *, load: Load | None = None) -> FastAPI:
         version="1",
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # `browser` has it
         redoc_url=None,
         redirect_slashes=False,  # another path is another path; what is wrong gets the envelope
     )
@@ -55,9 +62,13 @@ def create_app(settings: Settings, *, load: Load | None = None) -> FastAPI:
         events,
         health,
         metrics,
+        browser,
     ):  # `similar` before the items' open-ended path
         app.include_router(room.router)
+    browser.install(app)
     app.add_middleware(Edge)
+    for outer in around:
+        app.add_middleware(outer.cls, *outer.args, **outer.kwargs)
     errors.install(app)
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]  # the documented way
     return app
@@ -85,4 +96,5 @@ async def _open_day(settings: Settings, load: Load) -> AsyncIterator[Day]:
             for watch in watches:
                 watch.cancel()
             await asyncio.gather(*watches, return_exceptions=True)
+            await day.events.drained()
             await asyncio.to_thread(day.slates.close)

@@ -56,6 +56,15 @@ class EventLog:
     def waiting(self) -> int:
         return self._n_unwritten
 
+    @property
+    def is_full(self) -> bool:
+        return self._n_unwritten >= self._max_waiting
+
+    async def drained(self) -> None:
+        """Return when nothing waits any more, whoever has left before hearing of it."""
+        if self._writer is not None:
+            await self._writer
+
     async def append(self, rows: Sequence[EventRow]) -> list[Fate]:
         """On return the accepted rows are on disk. ApiError 429 when too many are waiting."""
         if not rows:

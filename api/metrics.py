@@ -25,10 +25,11 @@ from starlette.responses import Response
 
 from api.clock import now_us
 from api.day import Day
+from api.keys import SCOPE, ScopedRoute
 from features.events import US_PER_SECOND
 from recsys.types import Answer
 
-router = APIRouter()
+router = APIRouter(route_class=ScopedRoute)
 
 # Half a millisecond is a no-op answer here, two seconds is when a shopper has left.
 BOUNDS_S = (
@@ -201,7 +202,7 @@ def counted(request: Request) -> Metrics:
     return found
 
 
-@router.get("/metrics", include_in_schema=False)
+@router.get("/metrics", include_in_schema=False, openapi_extra={SCOPE: "metrics"})
 async def scrape(request: Request) -> Response:
     registry = counted(request).registry
     text = await asyncio.to_thread(generate_latest, registry)

@@ -42,6 +42,10 @@ class SlateLog:
             return False
         return True
 
+    @property
+    def is_full(self) -> bool:
+        return self._queue.full()
+
     def counts(self) -> dict[str, int]:
         return {
             "waiting": self._queue.qsize(),
