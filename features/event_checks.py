@@ -7,7 +7,14 @@ from typing import Literal, TypeAlias
 import polars as pl
 
 from features.checks import Rule, id_rules, preview, rule, split, text_column, wrong_type
-from features.events import EVENT_SCHEMA, MAX_CLOCK_SKEW_US, US_PER_SECOND, CheckedRows, EventType
+from features.events import (
+    EVENT_SCHEMA,
+    MAX_CLOCK_SKEW_US,
+    SEEN,
+    US_PER_SECOND,
+    CheckedRows,
+    EventType,
+)
 
 TimeUnit: TypeAlias = Literal["s", "ms", "us"]
 
@@ -33,7 +40,7 @@ def check_events(
 
     An optional column `event_time_problem` (of `parse_times`) says why a time could not be read.
     """
-    known = tuple(kind.name for kind in event_types)
+    known = tuple(dict.fromkeys([*(kind.name for kind in event_types), SEEN]))
     columns, rules = _event_rules(tuple(frame.schema.items()), known)
     latest = pl.lit(now_us + MAX_CLOCK_SKEW_US, pl.Int64).alias(LATEST)
     return split(frame.with_columns(latest, *columns), rules, EVENT_SCHEMA)
@@ -65,6 +72,10 @@ def _event_rules(
         ),
         *time_rules,
         *id_rules("request_id", required=False),
+        rule(
+            (pl.col("event_type") == SEEN) & pl.col("request_id").is_null(),
+            f"request_id is missing, expected the slate that was {SEEN}",
+        ),
         *value_rules,
     ]
     return [*(text for text, _ in texts), *times, value], rules

@@ -51,6 +51,10 @@ DEFAULT_EVENT_TYPES: tuple[EventType, ...] = (
     EventType("dismiss", -4.0),
 )
 
+# Half of a shown item was in view for a second. It says something about the slate, nothing about
+# taste: no event type of a shop, no part of anybody's history, and it hides no item.
+SEEN = "seen"
+
 
 @dataclass(frozen=True, slots=True)
 class RecentEvents:
