@@ -40,7 +40,7 @@ def check_items(frame: pl.DataFrame) -> CheckedRows:
     available, available_rules = _available(frame)
     published, published_rules = _published(frame)
     prepared = frame.with_columns(
-        *(text for text, _ in texts), tags, available, *published, *_attributes(frame)
+        *(text for text, _ in texts), tags, available, *published, *attribute_texts(frame)
     ).with_columns(pl.col("title", "description").fill_null("").str.strip_chars())
     has_text = (pl.col("title") != "") | (pl.col("description") != "")
     rules = [
@@ -118,14 +118,14 @@ def _published(frame: pl.DataFrame) -> tuple[list[pl.Expr], list[Rule]]:
     ]
 
 
-def _attributes(frame: pl.DataFrame) -> list[pl.Series]:
-    """The canonical JSON texts and, aligned, why a row has none."""
+def attribute_texts(frame: pl.DataFrame, *, priced: bool = True) -> list[pl.Series]:
+    """The canonical JSON texts and, aligned, why a row has none; `priced` checks the price."""
     given = frame["attributes"].to_list() if "attributes" in frame.columns else [None] * len(frame)
     texts: list[str | None] = []
     problems: list[str | None] = []
     for value in given:
         try:
-            texts.append(_attributes_text(value))
+            texts.append(_attributes_text(value, priced=priced))
             problems.append(None)
         except (ValueError, TypeError, OverflowError, RecursionError) as error:
             texts.append(None)
@@ -136,7 +136,7 @@ def _attributes(frame: pl.DataFrame) -> list[pl.Series]:
     ]
 
 
-def _attributes_text(value: Any) -> str:  # noqa: ANN401  JSON is whatever it is
+def _attributes_text(value: Any, *, priced: bool) -> str:  # noqa: ANN401  JSON is whatever it is
     """Raise for what is no JSON object of sound values: the errors that `_attributes` words."""
     if value is None or value == "":
         return "{}"
@@ -145,7 +145,8 @@ def _attributes_text(value: Any) -> str:  # noqa: ANN401  JSON is whatever it is
     if not isinstance(value, dict):
         raise TypeError(f"found {type(value).__name__}, expected a JSON object")
     kept = {str(name): entry for name, entry in value.items() if entry is not None}
-    _check_price(kept.get("price"))
+    if priced:
+        _check_price(kept.get("price"))
     text = json.dumps(
         kept, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False
     )
