@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 
 import numpy as np
 import orjson
@@ -10,8 +11,17 @@ import polars as pl
 
 from features.arrays import BoolArray, Float32Array, Float64Array, Int32Array
 from features.events import US_PER_DAY
-from recsys.columns import Column, IdColumn, NumberColumn, Rows, TagColumn, ValueColumn, matches
-from recsys.conditions import BUILT_IN
+from recsys.columns import (
+    Column,
+    IdColumn,
+    NumberColumn,
+    Rows,
+    TagColumn,
+    ValueColumn,
+    comparable,
+    matches,
+)
+from recsys.conditions import BUILT_IN, Value
 from recsys.expression import Expression
 from recsys.growing import GrowingArray
 from recsys.masks import Masks
@@ -36,6 +46,7 @@ class Catalog:
         self._columns: dict[str, ValueColumn] = {}
         self._attribute_names: set[str] = set()
         self.tag_row_of: dict[str, int] = {}
+        self._tag_names: list[str] = []  # in the order of their rows, as far as asked for
         self._further_tags: dict[int, list[str]] = {}  # by item row, those beyond MAX_TAGS
         self._further_rows: dict[str, set[int]] = {}  # the same by tag
         self._masks = Masks()
@@ -170,6 +181,18 @@ class Catalog:
             return matches(expression.root, partial(self._column, now_us=minute_us), rows)
 
         return self._masks.mask((expression, minute_us), len(self), matching)
+
+    def values(self, row: int, name: str) -> tuple[Value, ...]:
+        """What an item has of an attribute, or its tags; nothing where it has none."""
+        if name == "tags":
+            tags = self.tags[row]
+            first = [self._tag_name(tag) for tag in tags[tags >= 0].tolist()]
+            return (*first, *self._further_tags.get(row, ()))
+        return comparable(orjson.loads(self._attributes[row]).get(name))
+
+    def _tag_name(self, tag_row: int) -> str:
+        self._tag_names += islice(self.tag_row_of, len(self._tag_names), None)
+        return self._tag_names[tag_row]
 
     def unknown_fields(self, expression: Expression) -> tuple[str, ...]:
         """Those that no item ever had here: a slip of the pen, or items that are still to come."""

@@ -37,7 +37,7 @@ class ValueColumn:
         self._codes = GrowingArray(self._coded(values))
 
     def write(self, rows: Int32Array, values: Iterable[object]) -> None:
-        """New items' rows follow the known ones; what is no text, number, truth or list is none."""
+        """New items' rows follow the known ones."""
         n_new = max(int(rows.max(initial=-1)) + 1 - len(self._codes.rows), 0)
         self._codes.append(np.full(n_new, -1, np.int32))
         self._codes.rows[rows] = self._coded(values)
@@ -51,8 +51,7 @@ class ValueColumn:
 
     def _code(self, value: object, numbers: list[tuple[float, int]]) -> int:
         """Of a value met for the first time, the numbers are added to the list."""
-        several = value if isinstance(value, list) else (value,)
-        keys = {_key(v) for v in several if isinstance(v, str | int | float)}
+        keys = {_key(single) for single in comparable(value)}
         if not keys:
             return -1
         name = frozenset(keys) if len(keys) > 1 else next(iter(keys))
@@ -83,6 +82,12 @@ class ValueColumn:
         holds = np.zeros(len(self._code_of) + 1, np.bool_)  # the last answers -1
         holds[codes] = True
         return holds[self._codes.rows[rows]]
+
+
+def comparable(value: object) -> tuple[Value, ...]:
+    """Of an attribute as JSON has it: text, numbers, truth values, or a list of them."""
+    several = value if isinstance(value, list) else (value,)
+    return tuple(single for single in several if isinstance(single, str | int | float))
 
 
 def _key(value: Value) -> Hashable:

@@ -126,6 +126,18 @@ def test_tags_beyond_the_limit_are_filtered_by() -> None:
     assert shown(catalog, 'tags = "adult"') == {"b"}
 
 
+def test_values_of_one_item_are_its_attributes_or_all_its_tags() -> None:
+    many = [f"t{n}" for n in range(MAX_TAGS + 2)]
+    attributes = '{"size":["S",2,true,null,{"inner":1}],"brand":"Acme","nested":{"brand":"Bolt"}}'
+    catalog = Catalog(items({"item_id": "a", "tags": many, "attributes": attributes}))
+    assert catalog.values(0, "size") == ("S", 2, True)
+    assert catalog.values(0, "brand") == ("Acme",)
+    assert catalog.values(0, "nested") == catalog.values(0, "colour") == ()
+    assert catalog.values(0, "tags") == tuple(many)
+    catalog.put(items({"item_id": "b", "tags": ["later", "t1"]}))
+    assert catalog.values(1, "tags") == ("later", "t1")
+
+
 def test_prices_are_logarithms_and_missing_where_unknown() -> None:
     prices = shop().log_price
     assert prices[0] == pytest.approx(np.log(20))
