@@ -33,6 +33,7 @@ class VectorIndex:
         self.shortlist = shortlist
         self._writing = Lock()
         self._replaced = np.zeros(0 if shortlist is None else len(shortlist), np.bool_)
+        self._any_replaced = False
 
     def __len__(self) -> int:
         return len(self._rows.rows)
@@ -62,6 +63,7 @@ class VectorIndex:
         with self._writing:
             if row < len(self._replaced):
                 self._replaced[row] = True  # first, so that no search trusts the shortlist with it
+                self._any_replaced = True
             self._rows.rows[row] = checked
 
     def search(self, queries: Float32Array, n: int, allowed: BoolArray | None = None) -> Found:
@@ -72,11 +74,11 @@ class VectorIndex:
         """
         queries = np.ascontiguousarray(self._checked(queries))
         matrix = self.vectors
-        mask = None
-        if allowed is not None:
-            mask = np.zeros(len(matrix), np.bool_)
-            mask[: len(allowed)] = allowed[: len(matrix)]
-            mask = None if mask.all() else mask
+        mask = None if allowed is None else allowed[: len(matrix)]
+        if mask is not None and len(mask) < len(matrix):
+            mask = np.append(mask, np.zeros(len(matrix) - len(mask), np.bool_))
+        if mask is not None and mask.all():
+            mask = None
         if self.shortlist is None or n == 0:
             return exact_top(queries, matrix, n, mask)
         return self._search_shortlist(self.shortlist, queries, matrix, n, mask)
@@ -106,6 +108,8 @@ class VectorIndex:
         self, matrix: Float32Array, mask: BoolArray | None
     ) -> tuple[BoolArray | None, BoolArray | None]:
         """Allowed rows that are as the shortlist knows them, and the others; None: all, nothing."""
+        if len(matrix) == len(self._replaced) and not self._any_replaced:
+            return mask, None
         replaced = self._replaced.copy()  # a row replaced meanwhile must be in one of the two
         since = np.ones(len(matrix), np.bool_)
         since[: len(replaced)] = replaced
@@ -147,6 +151,9 @@ class VectorIndex:
 
 def _rescored(queries: Float32Array, matrix: Float32Array, rows: Int32Array) -> Found:
     """Exact products of the proposed rows; NaN where there is no row."""
+    if len(queries) == 1:
+        one = matrix[rows[0]] @ queries[0]
+        return rows, np.where(rows >= 0, one[None], np.float32(np.nan))
     scores = np.empty(rows.shape, np.float32)
     for start in range(0, len(queries), RESCORED_AT_ONCE):
         block = slice(start, start + RESCORED_AT_ONCE)
@@ -162,6 +169,10 @@ def _joined(first: Found, second: Found) -> Found:
 def _best(found: Found, n: int) -> Found:
     """Best first, NaN behind all others."""
     rows, scores = found
+    if len(rows) == 1:  # indexing one row is a third of taking along an axis
+        first = np.argsort(-scores[0], kind="stable")[:n]
+        rows, scores = rows[:, first], scores[:, first]
+        return np.where(np.isnan(scores), np.int32(-1), rows), scores
     order = np.argsort(-scores, axis=1, kind="stable")[:, :n]
     rows, scores = np.take_along_axis(rows, order, 1), np.take_along_axis(scores, order, 1)
     return np.where(np.isnan(scores), np.int32(-1), rows), scores

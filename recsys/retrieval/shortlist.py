@@ -13,8 +13,9 @@ from features.errors import ReleaseError
 from recsys.retrieval.exact import MANY_QUERIES, Found, one_thread
 
 # pq4: four bits for each number, compared in registers (FAISS's fast scan: André, Kermarrec and Le
-# Scouarnec 2015). hnsw: a graph (Malkov and Yashunin 2016). fp16: half precision, proved exact.
-IndexKind = Literal["flat", "fp16", "pq4", "hnsw"]
+# Scouarnec 2015). cells: the same, looking only into the cells nearest to the query (Sivic and
+# Zisserman 2003). hnsw: a graph (Malkov and Yashunin 2016). fp16: half precision, proved exact.
+IndexKind = Literal["flat", "fp16", "pq4", "cells", "hnsw"]
 
 SLACK: Final = 16  # more rows than asked for: proves 200 of 200 fp16 answers exact, 4 more 181
 # Below this share of allowed rows an exact scan, which reads only those, is as quick: 100k x 256,
@@ -36,7 +37,8 @@ class IndexReport:
     recalls: dict[str, float]  # by kind tried
     milliseconds: dict[str, float]  # of CPU for one query, by kind tried
     reason: str
-    depth: int = 0  # rows looked at for an answer (pq4) or kept in view in the graph (hnsw)
+    depth: int = 0  # rows looked at for an answer (pq4, cells) or kept in view in the graph (hnsw)
+    cells: int = 0  # looked into (cells)
     max_error: float | None = None  # longest distance of a row from its copy (fp16)
 
     def save(self, vectors: Path) -> None:
@@ -62,6 +64,17 @@ class Shortlist:
     def __len__(self) -> int:
         return int(self.index.ntotal)
 
+    @property
+    def cells(self) -> int:
+        """How many are looked into; 0 where there are none."""
+        return int(self.index.nprobe) if isinstance(self.index, faiss.IndexIVF) else 0
+
+    @cells.setter
+    def cells(self, n: int) -> None:
+        """At most as many as there are."""
+        if isinstance(self.index, faiss.IndexIVF):
+            self.index.nprobe = min(n, self.index.nlist)
+
     def suits(self, n_queries: int, n: int, n_allowed: int) -> bool:
         """Whether it is quicker than an exact search."""
         if n_allowed < MANY_ALLOWED * len(self):
@@ -74,7 +87,7 @@ class Shortlist:
         """Rows (b, at least n) and their rough products, best first; -1 where there is no row."""
         one_thread()
         width = self._width(n)
-        share = 1.0 if allowed is None else float(np.mean(allowed))
+        share = 1.0 if allowed is None else np.count_nonzero(allowed) / len(allowed)
         if self.kind != "fp16":
             return self._propose_unfiltered(queries, width, share, allowed)
         # Held for the search, which reads its memory.
@@ -170,6 +183,8 @@ def _kind(index: faiss.Index) -> IndexKind | None:
         return "hnsw"
     if isinstance(index, faiss.IndexPQFastScan):
         return "pq4"
+    if isinstance(index, faiss.IndexIVFPQFastScan):
+        return "cells"
     is_half = isinstance(index, faiss.IndexScalarQuantizer) and (
         index.sq.qtype == faiss.ScalarQuantizer.QT_fp16
     )

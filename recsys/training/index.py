@@ -20,6 +20,8 @@ MOST_QUERIES: Final = 400  # half of them to set a graph's depth, half to judge 
 FEWEST_QUERIES: Final = 20
 SMALLEST: Final = 2000  # rows; there an exact scan takes 0.1 ms
 DEPTHS: Final = (256, 512, 1024, 2048, 4096)
+MOST_CELLS: Final = 128  # looked into; where twice as many are needed pq4 is as quick
+LEARNED_A_CELL: Final = 40  # rows its centre is learned from, at most
 TAUGHT: Final = 4096  # rows the 16 levels of each number are fitted to
 SURE: Final = 0.002  # above the least recall: twice its standard error over 200 queries
 ADDED_AT_ONCE: Final = 10_000
@@ -29,10 +31,10 @@ ADDED_AT_ONCE: Final = 10_000
 class IndexConfig:
     """`auto` takes the quickest that finds enough."""
 
-    kind: Literal["auto", "flat", "fp16", "pq4", "hnsw"] = "auto"
+    kind: Literal["auto", "flat", "fp16", "pq4", "cells", "hnsw"] = "auto"
     half_from: int = 20_000  # rows; at 10k x 256 fp16 saves under 0.1 ms a query
     approximate_from: int = 50_000  # rows; here an exact scan of 256 numbers takes 2.5 ms and more
-    graph_from: int = 1_000_000  # rows; at 100k pq4 is quicker than a graph of equal recall
+    cells_a_root: float = 2.0  # cells for each square root of the rows: 2,000 for a million
     min_recall: float = 0.99
     worth_it: float = 0.9  # of the exact search's time: below this a copy earns its memory
     links: int = 32  # of a row to others in the graph
@@ -80,10 +82,12 @@ def choose_index(
     if len(held_out) < FEWEST_QUERIES and kinds:
         reason = f"{len(queries)} queries are too few to measure recall with"
         return _choice(vectors, "flat", tried, reason)
+    exact = _exact_scores(vectors, held_out)
     for kind in kinds:
         shortlist = build_shortlist(kind, vectors, tuning, config, progress)
         index = VectorIndex(vectors, shortlist)
-        tried[kind] = _Tried(shortlist, recall_at(index, held_out), _milliseconds(index, held_out))
+        found = _share_found(index, held_out, exact)
+        tried[kind] = _Tried(shortlist, found, _milliseconds(index, held_out))
     return _choice(vectors, *_best(tried, config))
 
 
@@ -96,8 +100,8 @@ def _kinds(config: IndexConfig, n: int) -> tuple[IndexKind, ...]:
     kinds: tuple[tuple[IndexKind, int], ...] = (
         ("fp16", config.half_from),
         ("pq4", config.approximate_from),
-        ("hnsw", config.graph_from),
-    )
+        ("cells", config.approximate_from),
+    )  # no graph: one of 1M x 256 takes longer to build than the rest of the night
     return tuple(kind for kind, least in kinds if n >= least)
 
 
@@ -142,6 +146,7 @@ def _choice(
         milliseconds={name: one.milliseconds for name, one in tried.items()},
         reason=reason,
         depth=0 if chosen.shortlist is None else chosen.shortlist.depth,
+        cells=0 if chosen.shortlist is None else chosen.shortlist.cells,
         max_error=None if chosen.shortlist is None else chosen.shortlist.max_error,
     )
     return IndexChoice(report, chosen.shortlist)
@@ -159,17 +164,46 @@ def build_shortlist(
         return None
     if kind == "fp16":
         return _half_precision(vectors)
-    if kind == "pq4":
-        shortlist = Shortlist(kind, _four_bits(vectors, progress))
-    else:
-        shortlist = Shortlist(kind, _graph(vectors, config, progress))
+    shortlist = Shortlist(kind, _filled(_empty(kind, vectors, config), vectors, config, progress))
+    exact = _exact_scores(vectors, queries)
     for depth in DEPTHS:
         if depth > MANY_ALLOWED * len(vectors):
             break  # an exact search is quicker
         shortlist.depth = depth
-        if recall_at(VectorIndex(vectors, shortlist), queries) >= config.min_recall + SURE:
+        if _finds_enough(shortlist, vectors, queries, exact, config):
             break
     return shortlist
+
+
+def _empty(kind: IndexKind, vectors: Float32Array, config: IndexConfig) -> faiss.Index:
+    if kind == "hnsw":
+        return _graph(vectors, config)
+    return _cells(vectors, config) if kind == "cells" else _four_bits(vectors)
+
+
+def _finds_enough(
+    shortlist: Shortlist,
+    vectors: Float32Array,
+    queries: Float32Array,
+    exact: Float32Array,
+    config: IndexConfig,
+) -> bool:
+    """At its depth; of cells, twice the fewest that do, because a few queries tell of many."""
+    index = VectorIndex(vectors, shortlist)
+
+    def enough() -> bool:
+        return _share_found(index, queries, exact) >= config.min_recall + SURE
+
+    if shortlist.kind != "cells":
+        return enough()
+    shortlist.cells = MOST_CELLS
+    most = shortlist.cells
+    if not enough():
+        return False
+    while shortlist.cells > 1 and enough():
+        shortlist.cells //= 2
+    shortlist.cells = min(4 * shortlist.cells, most)
+    return True
 
 
 def _half_precision(vectors: Float32Array) -> Shortlist:
@@ -187,17 +221,45 @@ def _half_precision(vectors: Float32Array) -> Shortlist:
     return Shortlist("fp16", index, max_error=max_error)
 
 
-def _four_bits(vectors: Float32Array, progress: Progress) -> faiss.Index:
-    n, d = vectors.shape
+def _four_bits(vectors: Float32Array) -> faiss.Index:
+    d = vectors.shape[1]
     index = faiss.IndexPQFastScan(d, d, 4, faiss.METRIC_INNER_PRODUCT)
+    _teach(index, vectors)
+    return index
+
+
+def _teach(index: "faiss.IndexPQFastScan | faiss.IndexIVFPQFastScan", rows: Float32Array) -> None:
     index.pq.cp.niter = 8  # recall .9985 of the top 200 in 400 proposals, 100k x 256
     # One codebook a number is too little work for a team: 2 threads took 120 s, one 10 s.
     faiss.omp_set_num_threads(1)
-    index.train(vectors[:: max(1, n // TAUGHT)][:TAUGHT])
-    return _filled(index, vectors, progress)
+    index.train(rows[:: max(1, len(rows) // TAUGHT)][:TAUGHT])
 
 
-def _graph(vectors: Float32Array, config: IndexConfig, progress: Progress) -> faiss.Index:
+def _cells(vectors: Float32Array, config: IndexConfig) -> faiss.Index:
+    n, d = vectors.shape
+    n_cells = max(int(config.cells_a_root * n**0.5), 1)
+    faiss.omp_set_num_threads(config.threads)
+    learner = faiss.Kmeans(
+        d,
+        n_cells,
+        niter=8,
+        spherical=True,
+        seed=1,
+        min_points_per_centroid=1,
+        max_points_per_centroid=LEARNED_A_CELL,
+    )
+    step = max(1, n // (LEARNED_A_CELL * n_cells))
+    learner.train(np.ascontiguousarray(vectors[::step]))
+    centres = faiss.IndexFlatIP(d)
+    centres.add(np.asarray(learner.centroids, np.float32))
+    index = faiss.IndexIVFPQFastScan(centres, d, n_cells, d, 4, faiss.METRIC_INNER_PRODUCT)
+    centres.this.disown()  # type: ignore[attr-defined]  # SWIG's; the index deletes them
+    index.own_fields = True
+    _teach(index, vectors)
+    return index
+
+
+def _graph(vectors: Float32Array, config: IndexConfig) -> faiss.Index:
     index = faiss.IndexHNSWSQ(
         vectors.shape[1],
         faiss.ScalarQuantizer.QT_fp16,  # type: ignore[arg-type]  # FAISS's stubs are wrong here
@@ -205,12 +267,14 @@ def _graph(vectors: Float32Array, config: IndexConfig, progress: Progress) -> fa
         faiss.METRIC_INNER_PRODUCT,
     )
     index.hnsw.efConstruction = config.build_depth
-    faiss.omp_set_num_threads(config.threads)
     index.train(vectors[:1])
-    return _filled(index, vectors, progress)
+    return index
 
 
-def _filled(index: faiss.Index, vectors: Float32Array, progress: Progress) -> faiss.Index:
+def _filled(
+    index: faiss.Index, vectors: Float32Array, config: IndexConfig, progress: Progress
+) -> faiss.Index:
+    faiss.omp_set_num_threads(config.threads)
     blocks = list(_blocks(len(vectors)))
     for block in progress.track(blocks, total=len(blocks), label="approximate index"):
         index.add(vectors[block])
@@ -226,9 +290,26 @@ def recall_at(
     index: VectorIndex, queries: Float32Array, k: int = K, *, allowed: BoolArray | None = None
 ) -> float:
     """Share of the exact k best that a search finds; a row that scores the same is as good."""
-    exact = exact_top(queries, index.vectors, k, allowed)[1]
-    slack = 1e-6 * np.linalg.norm(queries, axis=1) * np.linalg.norm(index.vectors, axis=1).max()
-    least = np.fmin.reduce(exact, axis=1) - slack
+    return _share_found(index, queries, _exact_scores(index.vectors, queries, k, allowed), allowed)
+
+
+def _exact_scores(
+    vectors: Float32Array, queries: Float32Array, k: int = K, allowed: BoolArray | None = None
+) -> Float32Array:
+    """(b, k) less what rounding may take."""
+    longest = np.sqrt(np.einsum("nd,nd->n", vectors, vectors).max(initial=0))
+    slack = 1e-6 * np.linalg.norm(queries, axis=1) * longest
+    return np.asarray(exact_top(queries, vectors, k, allowed)[1] - slack[:, None], np.float32)
+
+
+def _share_found(
+    index: VectorIndex,
+    queries: Float32Array,
+    exact: Float32Array,
+    allowed: BoolArray | None = None,
+) -> float:
+    least = np.fmin.reduce(exact, axis=1)
+    k = exact.shape[1]
     # One by one, as the day asks: many queries at once are searched exactly by every kind.
     found = np.vstack([index.search(query[None], k, allowed)[1] for query in queries])
     return float(np.sum(found >= least[:, None]) / max(1, np.isfinite(exact).sum()))

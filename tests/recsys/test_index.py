@@ -144,14 +144,14 @@ def clustered(n: int, d: int = 16, seed: int = 0) -> Float32Array:
 
 
 def chosen(
-    vectors: Float32Array, kind: Literal["auto", "flat", "fp16", "pq4", "hnsw"]
+    vectors: Float32Array, kind: Literal["auto", "flat", "fp16", "pq4", "cells", "hnsw"]
 ) -> IndexChoice:
     config = IndexConfig(kind=kind, threads=1)
     questions = vectors[::40] + vectors[7::40][: len(vectors[::40])]
     return choose_index(vectors, sample_queries=questions, config=config, progress=Silent())
 
 
-QUICK: tuple[IndexKind, ...] = ("fp16", "pq4", "hnsw")
+QUICK: tuple[IndexKind, ...] = ("fp16", "pq4", "cells", "hnsw")
 
 
 @pytest.fixture(scope="module")
