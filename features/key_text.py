@@ -22,9 +22,10 @@ MAX_BODY_BYTES: dict[Role, int] = {  # a page's batch of events; 1,000 events of
     "metrics": 1_000,
 }
 SECRET_BYTES = 32
+KEY_ID_BYTES = 4  # a name, no secret: short enough to type
 
-# 16 hexadecimal digits name the key; 43 characters are 32 bytes in URL-safe base64
-_SHAPE = re.compile(r"rk_([a-z]{1,16})_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
+# 43 characters are 32 bytes in URL-safe base64
+_SHAPE = re.compile(r"rk_([a-z]{1,16})_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")
 _MAX_LENGTH = 100
 
 
@@ -46,7 +47,7 @@ class KeyText:
 
 
 def make_key(role: Role) -> KeyText:
-    return KeyText(role, secrets.token_hex(8), secrets.token_urlsafe(SECRET_BYTES))
+    return KeyText(role, secrets.token_hex(KEY_ID_BYTES), secrets.token_urlsafe(SECRET_BYTES))
 
 
 def parse_key(text: str) -> KeyText | None:
