@@ -15,8 +15,10 @@ from features.arrays import Float32Array
 from features.events import DEFAULT_EVENT_TYPES
 from features.items import ITEM_SCHEMA
 from recsys.catalog import Catalog
+from recsys.ranking.rules import Ruling
 from recsys.recommender import Recommender
-from recsys.types import Answer, Ask, ItemFilter, Slate
+from recsys.rules import Pin
+from recsys.types import Answer, Ask, Slate
 
 FEATURES = 3
 
@@ -33,22 +35,30 @@ class FakeRecommender:
         self.embed_s = 0.0
 
     def recommend(self, ask: Ask) -> Answer:
-        hidden = {*ask.exclude_item_ids, *ask.context_item_ids, *ask.recent.item_ids}
-        newest_first = reversed(self._allowed(ask.filter))
-        rows = [r for r in newest_first if self.catalog.item_ids[r] not in hidden][: ask.k]
-        return self._answer(rows, ask)
+        allowed = self.catalog.allowed(ask.filters, ask.now_us)
+        ruling = Ruling.of(ask, self.catalog)
+        hidden = ruling.hide(allowed)
+        not_shown = {*ask.exclude_item_ids, *ask.context_item_ids}
+        if ask.policy.filter_viewed:
+            not_shown |= {*ask.recent.item_ids}
+        ids = self.catalog.item_ids
+        newest_first = reversed(np.flatnonzero(allowed).tolist())
+        rows = [r for r in newest_first if ids[r] not in not_shown] if self.answers else []
+        if ask.words is not None:
+            rows.sort(key=lambda row: -self._matches(row, ask.words or ""))
+        return self._answer(self._pinned(rows, ask, ruling)[: ask.k], ask, ruling, hidden)
 
-    def search(self, words: str, ask: Ask) -> Answer:
-        allowed = self._allowed(ask.filter)
-        asked = set(words.lower().split())
-        matches = {r: len(asked & set(self.catalog.titles[r].lower().split())) for r in allowed}
-        return self._answer(sorted(matches, key=lambda r: -matches[r])[: ask.k], ask)
+    def _matches(self, row: int, words: str) -> int:
+        return len({*words.lower().split()} & {*self.catalog.titles[row].lower().split()})
 
-    def similar(
-        self, item_id: str, *, k: int, item_filter: ItemFilter | None = None
-    ) -> list[tuple[str, float]]:
-        ids = [self.catalog.item_ids[row] for row in self._allowed(item_filter)]
-        return [(i, 0.5) for i in ids if i != item_id][:k]
+    def _pinned(self, rows: list[int], ask: Ask, ruling: Ruling) -> list[int]:
+        for rule in ruling.rules:
+            if isinstance(rule.then, Pin) and (row := self.catalog.row(rule.then.item_id)) in rows:
+                rows.remove(row)
+                if rule.then.position >= ask.first_position:
+                    rows.insert(rule.then.position - ask.first_position, row)
+                    ruling.fire(rule.rule_id, 1)
+        return rows
 
     def embed_items(self, items: pl.DataFrame) -> Float32Array:
         time.sleep(self.embed_s)
@@ -63,11 +73,7 @@ class FakeRecommender:
     def remove_items(self, item_ids: list[str]) -> None:
         self.catalog.remove(item_ids)
 
-    def _allowed(self, item_filter: ItemFilter | None) -> list[int]:
-        rows: list[int] = np.flatnonzero(self.catalog.allowed(item_filter)).tolist()
-        return rows if self.answers else []
-
-    def _answer(self, rows: list[int], ask: Ask) -> Answer:
+    def _answer(self, rows: list[int], ask: Ask, ruling: Ruling, hidden: int) -> Answer:
         k = len(rows)
         explanation: dict[str, object] = {"source_scores": {}}
         return Answer(
@@ -82,8 +88,11 @@ class FakeRecommender:
             ),
             reasons=(("new",),) * k,
             explanations=(explanation,) * k if ask.explain else None,
+            about_item_ids=(),
             degraded=(),
-            removed={"viewed": len(ask.recent.item_ids)},
+            fallbacks=(),
+            fired=ruling.fired,
+            removed={"viewed": len(ask.recent.item_ids), "hidden": hidden},
             stage_ms={"sources": 0.1},
         )
 

@@ -5,18 +5,20 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.errors import DataError
 from features.events import US_PER_SECOND, RecentEvents
 from features.items import ITEM_SCHEMA
 from features.views import FEATURE_NAMES, SOURCES
+from recsys.expression import parse
+from recsys.expression import parse
 from recsys.policy import Policy
 from recsys.recommender import Recommender
 from recsys.retrieval.text import item_texts
-from recsys.types import Answer, Ask, ItemFilter, Queries, Retrieved
+from recsys.types import Answer, Ask, Queries, Retrieved
 from tests.tiny import NOW_US, TINY_COLORS, item_row
 
 N_ITEMS = 60
-CERTAIN = Policy(exploration=0, search_personalisation=0)
+CERTAIN = Policy(exploration=0)
+PLAIN = Policy(exploration=0, diversity=0, personalisation=0, filter_viewed=False)
 
 
 def recent(*item_ids: str, kind: str = "click") -> RecentEvents:
@@ -28,6 +30,16 @@ def recent(*item_ids: str, kind: str = "click") -> RecentEvents:
 def ask(**changes: object) -> Ask:
     given: dict[str, object] = {"request_id": "r", "now_us": NOW_US, "k": 10, "policy": CERTAIN}
     return Ask(**(given | changes))  # type: ignore[arg-type]
+
+
+def search(recommender: Recommender, text: str, **changes: object) -> Answer:
+    return recommender.recommend(ask(words=text, **({"policy": PLAIN} | changes)))
+
+
+def similar(recommender: Recommender, item_id: str, k: int) -> tuple[str, ...]:
+    policy = PLAIN.changed_by({"about": "context", "sources": {"similar_text": 60}})
+    given = {"context_item_ids": (item_id,), "k": k, "policy": policy}
+    return recommender.recommend(ask(**given)).item_ids
 
 
 def colors(item_ids: Sequence[str]) -> list[str]:
@@ -93,7 +105,8 @@ def test_one_who_has_seen_everything_is_shown_it_again_and_it_is_said(
     everything = recent(*tiny_recommender.catalog.item_ids)
     answer = tiny_recommender.recommend(ask(recent=everything))
     assert len(answer.item_ids) == 10
-    assert answer.degraded == ("filter_viewed",)
+    assert answer.fallbacks == ("viewed",)
+    assert answer.degraded == ()
 
 
 def test_a_slates_columns_are_aligned(tiny_recommender: Recommender) -> None:
@@ -150,9 +163,6 @@ def test_a_failing_source_is_named_and_the_answer_still_comes(
     answer = tiny_recommender.recommend(ask(recent=RED))
     assert answer.degraded == ("co_visited",)
     assert len(answer.item_ids) == 10
-    found = tiny_recommender.search("red shirt", ask(recent=RED))
-    assert found.degraded == ("co_visited",)
-    assert found.item_ids[0].startswith("red")
 
 
 def test_even_without_any_source_there_is_an_answer(tiny_recommender: Recommender) -> None:
@@ -192,8 +202,8 @@ def test_a_new_item_is_found_at_once_by_its_words_and_by_being_new(
         )
         assert "arrival" in answer.item_ids
         assert answer.degraded == ()
-    assert "arrival" in tiny_recommender.search(words("red", "shirt"), ask(k=2)).item_ids
-    assert "arrival" in dict(tiny_recommender.similar("red-shirt", k=10))
+    assert "arrival" in search(tiny_recommender, words("red", "shirt"), k=2).item_ids
+    assert "arrival" in similar(tiny_recommender, "red-shirt", 10)
     liked = tiny_recommender.recommend(ask(recent=recent("arrival")))
     assert "arrival" not in liked.item_ids
 
@@ -202,7 +212,7 @@ def test_many_new_items_at_once_are_all_kept_apart(tiny_recommender: Recommender
     rows = [item_row(color, "ring", item_id=f"new-{color}") for color in TINY_COLORS]
     put(tiny_recommender, *rows, item_row("red", "belt"))  # the last one is known
     for color in TINY_COLORS:
-        assert f"new-{color}" in tiny_recommender.search(words(color, "ring"), ask(k=2)).item_ids
+        assert f"new-{color}" in search(tiny_recommender, words(color, "ring"), k=2).item_ids
     assert len(tiny_recommender.recommend(ask(k=500)).item_ids) == N_ITEMS + len(TINY_COLORS)
 
 
@@ -213,7 +223,7 @@ def test_changed_words_change_where_an_item_is_found(tiny_recommender: Recommend
     row = tiny_recommender.catalog.row("red-shirt")
     moved = np.any(tiny_recommender.bundle.text.words.vectors != before, axis=1)
     assert np.flatnonzero(moved).tolist() == [row]
-    assert "red-shirt" in tiny_recommender.search(words("blue", "coat"), ask(k=2)).item_ids
+    assert "red-shirt" in search(tiny_recommender, words("blue", "coat"), k=2).item_ids
     assert len(tiny_recommender.catalog) == N_ITEMS
 
 
@@ -232,32 +242,33 @@ def test_putting_what_was_embedded_copies_no_matrix(tiny_recommender: Recommende
 def test_a_removed_item_is_nowhere_until_it_is_put_again(tiny_recommender: Recommender) -> None:
     tiny_recommender.remove_items(["red-coat"])
     assert "red-coat" not in tiny_recommender.recommend(ask(k=500)).item_ids
-    assert "red-coat" not in tiny_recommender.search("red coat", ask(k=500)).item_ids
-    assert "red-coat" not in [i for i, _ in tiny_recommender.similar("red-vest", k=500)]
+    assert "red-coat" not in search(tiny_recommender, "red coat", k=500).item_ids
+    assert "red-coat" not in similar(tiny_recommender, "red-vest", 500)
     put(tiny_recommender, item_row("red", "coat"))
     assert "red-coat" in tiny_recommender.recommend(ask(k=500)).item_ids
 
 
 @pytest.mark.parametrize(
-    ("item_filter", "expected"),
+    ("text", "expected"),
     [
-        (ItemFilter(tags_any=("red", "blue")), 20),
-        (ItemFilter(tags_all=("red", "hat")), 1),
-        (ItemFilter(tags_none=("red",)), 50),
-        (ItemFilter(attributes=(("color", ("red", "green")),)), 20),
-        (ItemFilter(price_min=20, price_max=30), 18),
-        (ItemFilter(tags_any=("red",), price_max=10), 1),
-        (ItemFilter(tags_any=("no such tag",)), 0),
+        ('tags in ("red", "blue")', 20),
+        ('tags = "red" and tags = "hat"', 1),
+        ('not tags = "red"', 50),
+        ('color in ("red", "green")', 20),
+        ("price between 20 and 30", 18),
+        ('tags = "red" and price <= 10', 1),
+        ('tags = "no such tag"', 0),
     ],
 )
 def test_only_items_that_pass_the_filter_are_shown(
-    tiny_recommender: Recommender, item_filter: ItemFilter, expected: int
+    tiny_recommender: Recommender, text: str, expected: int
 ) -> None:
-    allowed = tiny_recommender.catalog.allowed(item_filter)
+    filters = (parse(text),)
+    allowed = tiny_recommender.catalog.allowed(filters, ask().now_us)
     assert allowed.sum() == expected
     for answer in (
-        tiny_recommender.recommend(ask(k=500, filter=item_filter)),
-        tiny_recommender.search("red shirt", ask(k=500, filter=item_filter)),
+        tiny_recommender.recommend(ask(k=500, filters=filters)),
+        tiny_recommender.recommend(ask(k=500, filters=filters, words="red shirt")),
     ):
         assert len(answer.item_ids) == expected
         assert allowed[answer.slate.item_rows].all()
@@ -290,28 +301,3 @@ def test_events_on_unknown_items_or_of_unknown_types_are_passed_over(
     answer = tiny_recommender.recommend(ask(recent=odd))
     assert len(answer.item_ids) == 10
     assert (answer.slate.features[:, FEATURE_NAMES.index("history_length")] == 0).all()
-
-
-def test_search_puts_what_matches_the_words_first_and_leaves_out_what_is_excluded(
-    tiny_recommender: Recommender,
-) -> None:
-    found = tiny_recommender.search(words("green", "sock"), ask(k=3))
-    assert found.item_ids[0] == "green-sock"
-    without = tiny_recommender.search(
-        words("green", "sock"), ask(k=3, exclude_item_ids=("green-sock",))
-    )
-    assert "green-sock" not in without.item_ids
-    assert len(without.item_ids) == 3
-
-
-def test_similar_items_share_words_or_shoppers_and_leave_out_the_item(
-    tiny_recommender: Recommender,
-) -> None:
-    found = tiny_recommender.similar("pink-hat", k=5)
-    ids = [item_id for item_id, _ in found]
-    assert "pink-hat" not in ids
-    assert sum(id_.startswith("pink") or id_.endswith("hat") for id_ in ids) >= 3
-    scores = [score for _, score in found]
-    assert scores == sorted(scores, reverse=True)
-    with pytest.raises(DataError, match="no-such"):
-        tiny_recommender.similar("no-such", k=5)
