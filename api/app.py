@@ -9,13 +9,15 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from api import browser, errors, events, health, items, metrics, recommend
+from api import browser, errors, events, health, items, metrics, placements, recommend, rules
 from api.day import Day, every
+from api.directives import Directives
 from api.edge import Edge
 from api.event_log import EventLog
 from api.keyring import KeyRing
 from api.live import LiveRelease, Load
 from api.logs import line
+from api.next_pages import PageMemory
 from api.openapi import describe
 from api.slate_log import SlateLog
 from features.store import Store
@@ -58,12 +60,14 @@ def create_app(
     app.state.metrics = metrics.Metrics()
     for room in (
         recommend,
+        placements,
+        rules,
         items,
         events,
         health,
         metrics,
         browser,
-    ):  # `similar` before the items' open-ended path
+    ):
         app.include_router(room.router)
     browser.install(app)
     app.add_middleware(Edge)
@@ -84,10 +88,19 @@ async def _open_day(settings: Settings, load: Load) -> AsyncIterator[Day]:
         live = LiveRelease(store, Releases(settings.releases_dir), load)
         keys = KeyRing(store.keys.all)
         await keys.look()  # before the first request: it decides whom to let in
-        day = Day(store, live, EventLog(store, settings.event_types()), SlateLog(store), keys)
+        directives = Directives(store)
+        day = Day(
+            store,
+            live,
+            EventLog(store, settings.event_types()),
+            SlateLog(store),
+            keys,
+            directives,
+            PageMemory(store),
+        )
         watches = [
             asyncio.create_task(every(settings.poll_interval_s, step))
-            for step in (live.look, live.follow, keys.look)
+            for step in (live.look, live.follow, keys.look, directives.follow)
         ]
         log.info(line("open", store=store.counts(), releases=settings.releases_dir))
         try:

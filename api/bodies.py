@@ -1,10 +1,11 @@
-"""What a storefront may send: shapes, limits and examples in one place."""
+"""What a storefront may ask: shapes, limits and examples in one place."""
 
 import re
 from typing import Annotated
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -13,15 +14,14 @@ from pydantic import (
 )
 
 from features.events import MAX_ID_LENGTH
-from features.slates import SEARCH
+from recsys.placements import MAX_K, ExpressionText, Placement, PlacementName
 from recsys.policy import Policy
-from recsys.types import ItemFilter
+from recsys.rules import Rule, RuleId
 
-MAX_K = 100
 MAX_CONTEXT_ITEMS = 50
 MAX_EXCLUDED_ITEMS = 1_000
-MAX_CONDITIONS = 100  # tags or attribute values of one kind; far above what a page offers to tick
-MAX_ATTRIBUTES = 20  # each may cost a pass over the catalogue
+MAX_SLATES = 10  # of one call: a long page has fewer
+MAX_PROPERTIES = 20  # named in one request; `true` is all of them
 
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -38,40 +38,19 @@ def _checked_id(text: str) -> str:
 Id = Annotated[
     str, StringConstraints(min_length=1, max_length=MAX_ID_LENGTH), AfterValidator(_checked_id)
 ]
-Placement = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 AttributeValue = str | bool | int | FiniteFloat
-Tags = Annotated[tuple[str, ...], Field(max_length=MAX_CONDITIONS)]
+RequestId = Annotated[
+    str,
+    Field(description="of an answer that showed items", examples=["019ab3f0c2d1" + 20 * "0"]),
+    StringConstraints(pattern=r"^[0-9a-f]{32}(-[0-9])?$"),  # a slate of many has its number behind
+]
+K = Annotated[int, Field(ge=1, le=MAX_K)]
 
 
 class Body(BaseModel):
     """Unknown fields and wrong JSON types are refused: a typing error must not pass in silence."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class FilterBody(Body):
-    """Only items that meet every condition."""
-
-    tags_any: Tags = ()
-    tags_all: Tags = ()
-    tags_none: Tags = ()
-    attributes: dict[
-        str, Annotated[tuple[AttributeValue, ...], Field(max_length=MAX_CONDITIONS)]
-    ] = Field(
-        default={}, max_length=MAX_ATTRIBUTES, description="attribute → the values it may have"
-    )
-    price_min: float | None = Field(default=None, ge=0)
-    price_max: float | None = Field(default=None, ge=0)
-
-    def to_filter(self) -> ItemFilter:
-        return ItemFilter(
-            tags_any=self.tags_any,
-            tags_all=self.tags_all,
-            tags_none=self.tags_none,
-            attributes=tuple(self.attributes.items()),
-            price_min=self.price_min,
-            price_max=self.price_max,
-        )
 
 
 class PolicyBody(Body):
@@ -83,51 +62,162 @@ class PolicyBody(Body):
     )
 
     def applied_to(self, policy: Policy) -> Policy:
-        return policy.model_copy(update=self.model_dump(exclude_none=True))
+        changes = self.model_dump(exclude_none=True)
+        return policy.model_copy(update=changes) if changes else policy
 
 
-class ShopperBody(Body):
-    """Who asks. With neither id the shopper is a stranger, and still gets an answer."""
+class SlateBody(Body):
+    """What one slate is asked for, whoever the shopper is."""
 
-    user_id: Id | None = None
-    session_id: Id | None = None
-    placement: Placement = Field(default="home", description="where on the site the slate is shown")
-    k: int = Field(default=10, ge=1, le=MAX_K)
-    exclude_item_ids: tuple[Id, ...] = Field(default=(), max_length=MAX_EXCLUDED_ITEMS)
-    filter: FilterBody | None = None
-    explain: bool = False
-    policy: PolicyBody = PolicyBody()
+    placement: PlacementName | None = Field(
+        default=None, description="where it is shown; without it home, and search for a query"
+    )
+    k: K | None = Field(default=None, description="items; without it, as many as the placement has")
+    context_item_ids: tuple[Id, ...] = Field(
+        default=(), max_length=MAX_CONTEXT_ITEMS, description="items the shopper is looking at"
+    )
+    query: Annotated[str, StringConstraints(max_length=1_000, pattern=r"\S")] | None = Field(
+        default=None, description="words the shopper typed; only items found by them are shown"
+    )
+    filter: ExpressionText | None = Field(
+        default=None, description="only items that match, beside what the placement allows"
+    )
+    exclude_ids: tuple[Id, ...] = Field(
+        default=(), max_length=MAX_EXCLUDED_ITEMS, description="items not to show"
+    )
+    return_properties: bool | Annotated[tuple[Id, ...], Field(max_length=MAX_PROPERTIES)] = Field(
+        default=False,
+        description="true: title, tags, available and attributes; or names of these, of "
+        "description and of attributes",
+    )
+    explain: bool = Field(default=False, description="numbers to every item; needs scope explain")
+    policy: PolicyBody = Field(default=PolicyBody(), description="needs scope explain")
+
+    @property
+    def where(self) -> str:
+        """The name of the placement that is meant."""
+        return self.placement or ("home" if self.query is None else "search")
 
 
-class RecommendBody(ShopperBody):
-    """Who asks, where, and what may be shown."""
+class RecommendBody(SlateBody):
+    """Who asks, where, and what may be shown. Without any id the shopper is a stranger."""
 
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"user_id": "u-17", "k": 5},
+                {"user_id": "u-17", "k": 5, "return_properties": ["title", "price"]},
                 {
                     "session_id": "s-93",
                     "placement": "product_page",
                     "context_item_ids": ["lamp-4"],
-                    "filter": {"tags_any": ["lighting"], "price_max": 80},
-                    "explain": True,
+                    "filter": "tags = 'lighting' and price <= 80",
                 },
+                {"query": "warm light for reading", "user_id": "u-17"},
             ]
         }
     )
 
-    context_item_ids: tuple[Id, ...] = Field(
-        default=(), max_length=MAX_CONTEXT_ITEMS, description="items the shopper is looking at"
-    )
+    user_id: Id | None = None
+    session_id: Id | None = None
+    validate_only: bool = Field(default=False, description="check the request, answer no items")
 
 
-class SearchBody(ShopperBody):
-    """Words to match, and for whom."""
+class PageBody(RecommendBody):
+    """A slate's request as it is kept for its next page."""
+
+    shown_beside: tuple[Id, ...] = ()  # by the slates before it in one call
+
+
+class NextBody(Body):
+    """The slate to continue: everything but `k` is as it was asked."""
 
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"query": "warm light for reading", "user_id": "u-17"}]}
+        json_schema_extra={"examples": [{"request_id": "019ab3f0c2d1" + 20 * "0", "k": 20}]}
     )
 
-    query: Annotated[str, StringConstraints(max_length=1_000, pattern=r"\S")]
-    placement: Placement = SEARCH
+    request_id: RequestId
+    k: K | None = Field(default=None, description="items; without it, as many as were asked for")
+
+
+class ManyBody(Body):
+    """All slates of a page at once; what comes first in the list may choose first."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "user_id": "u-17",
+                    "slates": [
+                        {"placement": "similar", "context_item_ids": ["lamp-4"], "k": 6},
+                        {"placement": "home", "k": 12},
+                        {"placement": "trending"},
+                    ],
+                }
+            ]
+        }
+    )
+
+    user_id: Id | None = None
+    session_id: Id | None = None
+    slates: tuple[SlateBody, ...] = Field(min_length=1, max_length=MAX_SLATES)
+
+
+class PlacementBody(Placement):
+    """What a place of the storefront shows; its name is the path's."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "description": "The strip above the footer",
+                    "k": 6,
+                    "filter": "available = true and price < 50",
+                    "policy": {"diversity": 0.3},
+                }
+            ]
+        }
+    )
+
+    name: PlacementName = Field(default="-", description="the path's; may be left out")
+
+
+class RuleBody(Rule):
+    """A decision about slates; its id is the path's."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "description": "Sale of the week",
+                    "placements": ["home"],
+                    "starts_at": "2026-11-23T00:00:00Z",
+                    "ends_at": "2026-11-30T00:00:00Z",
+                    "then": {"action": "boost", "where": "tags = 'sale'", "strength": 0.3},
+                },
+                {"then": {"action": "quota", "attribute": "brand", "at_most": 2}},
+            ]
+        }
+    )
+
+    rule_id: RuleId = Field(default="-", description="the path's; may be left out")
+
+
+class PreviewBody(Body):
+    """A rule that is not live yet, and the request it is tried on."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "rule": {"then": {"action": "hide", "where": "tags = 'refurbished'"}},
+                    "ask": {"user_id": "u-17", "placement": "home"},
+                }
+            ]
+        }
+    )
+
+    rule: RuleBody
+    ask: RecommendBody
+    at: AwareDatetime | None = Field(
+        default=None, description="the moment; without it now, or when the rule begins"
+    )

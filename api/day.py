@@ -11,12 +11,14 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api.directives import Directives
 from api.errors import ApiError
 from api.event_log import EventLog
 from api.keyring import KeyRing
 from api.keys import is_from_known_page
 from api.live import LiveRelease
 from api.logs import line
+from api.next_pages import PageMemory
 from api.slate_log import SlateLog
 from features.store import Store
 
@@ -34,6 +36,8 @@ class Day:
     events: EventLog
     slates: SlateLog
     keys: KeyRing
+    directives: Directives
+    pages: PageMemory
 
 
 def day(request: Request) -> Day:
@@ -58,7 +62,7 @@ async def read(request: Request, model: type[B], *, beacon: bool = False) -> B:
         beacon and kind == "text/plain" and is_from_known_page(request)
     ):
         raise ApiError(415, f"found a body of type {kind or 'none'}, expected application/json")
-    return model.model_validate_json(await request.body())
+    return model.model_validate_json(await request.body(), strict=True)
 
 
 def answered(content: dict[str, object], headers: dict[str, str] | None = None) -> Response:

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -111,7 +111,7 @@ class LiveRelease:
         recommender = self._load(self._releases.path(release_id), release_id)
         fresh = Serving(
             recommender,
-            policy=Policy.model_validate(manifest.policy),
+            policy=Policy.stored(manifest.policy),
             created_at_us=manifest.created_at_us,
             change=manifest.catalogue_change,
         )
@@ -179,7 +179,7 @@ def probe(recommender: Recommender) -> None:
     """A stranger's questions; ReleaseError if an answer is not one that may be shown."""
     n_available = recommender.catalog.n_available
     ask = Ask(request_id="probe", now_us=now_us(), k=10)
-    for answer in (recommender.recommend(ask), recommender.search("a gift", ask)):
+    for answer in map(recommender.recommend, (ask, replace(ask, words="a gift"))):
         scores = answer.slate.scores.tolist()
         if (n_available and not answer.item_ids) or not all(map(math.isfinite, scores)):
             raise ReleaseError(

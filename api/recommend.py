@@ -1,170 +1,144 @@
-"""POST /v1/recommend, POST /v1/search and GET /v1/items/{id}/similar: what to show."""
+"""POST /v1/recommend, its next pages, and many slates at once: what to show."""
 
-import asyncio
-import logging
 from functools import partial
-from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
-from starlette.background import BackgroundTask
+from fastapi import APIRouter
+from starlette.background import BackgroundTask, BackgroundTasks
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.answers import SimilarAnswer, SlateAnswer
-from api.bodies import MAX_K, Id, RecommendBody, SearchBody, ShopperBody
+from api.answers import ManyAnswer, RecommendAnswer, SlateAnswer
+from api.asking import EXPLAIN, Asked, Shopper, ask_of, check_scope, first_page, placed, shopper_of
+from api.bodies import ManyBody, NextBody, PageBody, RecommendBody, SlateBody
 from api.clock import now_us
 from api.day import Day, answered, day, read, request_id
-from api.errors import STORE_ERRORS, ApiError
-from api.logs import line
+from api.directives import filters
+from api.keys import ScopedRoute, caller, charge
+from api.live_items import Serving
+from api.next_pages import MAX_SHOWN, expired
 from api.openapi import documented
-from features.events import RecentEvents
-from features.slates import SlateRecord
-from recsys.policy import Policy
-from recsys.recommender import Recommender
-from recsys.types import Answer, Ask
+from api.showing import add_descriptions, content, log_slate, missing
+from api.warnings import unknown_fields
+from recsys.types import Answer
 
-log = logging.getLogger(__name__)
-router = APIRouter()
-
-RECENT_EVENTS = 200  # the models read the last 50; the others still say what was seen before
+router = APIRouter(route_class=ScopedRoute)
 
 
 @router.post(
     "/v1/recommend",
     summary="A slate for a shopper, a session or a stranger",
-    **documented(SlateAnswer, 503, takes=RecommendBody),
+    **documented(RecommendAnswer, 503, takes=RecommendBody, scope="recommend"),
 )
 async def recommend(request: Request) -> Response:
-    body = await read(request, RecommendBody)
-    serving = day(request).live.required()
-    ask, degraded = _ask(request, body, body.context_item_ids, serving.policy)
-    answer = serving.recommender.recommend(ask)
-    return _slate_response(request, body, ask, serving.recommender, answer, degraded)
+    body, today = await read(request, RecommendBody), day(request)
+    check_scope(request, body)
+    serving = today.live.required()
+    if body.validate_only:
+        return _validated(request, today, serving, body)
+    shopper = shopper_of(today, body.user_id, body.session_id, now_us())
+    asked = first_page(today, serving, shopper, body, request_id(request))
+    answer = _answer_first(today, asked)
+    return await _response(today, asked, answer)
 
 
 @router.post(
-    "/v1/search",
-    summary="Items that match words, in the order this shopper would like",
-    **documented(SlateAnswer, 503, takes=SearchBody),
+    "/v1/recommend/next",
+    summary="The next page of a slate, for 30 minutes",
+    description="Whoever has a slate's request_id may ask for its next page; it has 80 random "
+    "bits, so it cannot be guessed. Nothing is repeated, whichever page is named.",
+    **documented(SlateAnswer, 404, 503, takes=NextBody, scope="recommend"),
 )
-async def search(request: Request) -> Response:
-    body = await read(request, SearchBody)
-    serving = day(request).live.required()
-    ask, degraded = _ask(request, body, (), serving.policy)
-    answer = serving.recommender.search(body.query, ask)
-    return _slate_response(request, body, ask, serving.recommender, answer, degraded)
+async def next_page(request: Request) -> Response:
+    body, today = await read(request, NextBody), day(request)
+    serving, now = today.live.required(), now_us()
+    chain, degraded = await today.pages.find(body.request_id, now)
+    # from here to `turn` nothing waits: another next page must see what this one shows
+    if len(chain.shown) >= MAX_SHOWN:
+        raise expired(f"{MAX_SHOWN:,} items have been shown")
+    first = chain.body
+    changes = {"k": body.k or first.k, "explain": first.explain and _may_explain(request)}
+    page = first.model_copy(update=changes)
+    shopper = shopper_of(today, page.user_id, page.session_id, now)
+    ask = ask_of(today, serving, shopper, page, request_id(request), chain.shown)
+    failed = (*shopper.degraded, *degraded)
+    asked = Asked(page, ask, serving, failed, chain.root_id)
+    answer = serving.recommender.recommend(ask)
+    today.pages.turn(chain, ask, answer.item_ids)
+    today.directives.count(answer.fired)
+    return await _response(today, asked, answer)
 
 
-@router.get(
-    "/v1/items/{item_id:path}/similar",
-    summary="Items like this one",
-    **documented(SimilarAnswer, 404, 422, 503),
+def _may_explain(request: Request) -> bool:
+    """A page may be continued with a lesser key than it was begun with; numbers stay behind."""
+    return EXPLAIN in caller(request).scopes
+
+
+@router.post(
+    "/v1/recommend/many",
+    summary="All slates of a page, without showing an item twice",
+    **documented(ManyAnswer, 503, takes=ManyBody, scope="recommend"),
 )
-async def similar(
-    request: Request,
-    item_id: Annotated[Id, Path()],
-    k: Annotated[int, Query(ge=1, le=MAX_K)] = 10,
-) -> Response:
-    recommender = day(request).live.required().recommender
-    stored = await asyncio.to_thread(day(request).store.item, item_id)
-    if stored is None or recommender.catalog.row(item_id) < 0:
-        raise ApiError(404, f"There is no item {item_id!r}. PUT /v1/items/{{id}} adds one.")
-    found = recommender.similar(item_id, k=k)
-    return answered(
-        {
-            "request_id": request_id(request),
-            "items": [{"item_id": like, "score": float(score)} for like, score in found],
-            "release_id": recommender.release_id,
-        }
-    )
-
-
-def _ask(
-    request: Request, body: ShopperBody, context: tuple[str, ...], policy: Policy
-) -> tuple[Ask, list[str]]:
-    """The question with what the store knows at this very moment; what failed on the way."""
-    now, degraded = now_us(), []
-    try:
-        recent = day(request).store.recent_events(
-            user_id=body.user_id, session_id=body.session_id, before_us=now, limit=RECENT_EVENTS
-        )
-    except STORE_ERRORS as error:  # a stranger's answer is better than none
-        log.error(line("recent_events_failed", cause=repr(error)))
-        recent, degraded = RecentEvents.none(), ["recent_events"]
-    ask = Ask(
-        request_id=request_id(request),
-        now_us=now,
-        k=body.k,
-        placement=body.placement,
-        user_id=body.user_id,
-        session_id=body.session_id,
-        recent=recent,
-        context_item_ids=context,
-        exclude_item_ids=body.exclude_item_ids,
-        filter=body.filter.to_filter() if body.filter else None,
-        explain=body.explain,
-        policy=body.policy.applied_to(policy),
-    )
-    return ask, degraded
-
-
-def _slate_response(
-    request: Request,
-    body: ShopperBody,
-    ask: Ask,
-    recommender: Recommender,
-    answer: Answer,
-    degraded: list[str],
-) -> Response:
-    content: dict[str, object] = {
-        "request_id": ask.request_id,
-        "items": _items(answer),
-        "release_id": recommender.release_id,
-        "experiments": [],
-        "degraded": [*degraded, *answer.degraded],
-        "missing_ids": [i for i in ask.context_item_ids if recommender.catalog.row(i) < 0],
-    }
-    if ask.explain:
-        content["removed"] = answer.removed
-    timing = ", ".join(f"{stage};dur={ms:.2f}" for stage, ms in answer.stage_ms.items())
-    response = answered(content, {"Server-Timing": timing})
-    response.background = BackgroundTask(
-        partial(_log_slate, day(request), body, ask, recommender.release_id, answer)
+async def many(request: Request) -> Response:
+    body, today = await read(request, ManyBody), day(request)
+    for slate in body.slates:
+        check_scope(request, slate)
+        placed(today, slate)
+    charge(request, len(body.slates))
+    serving = today.live.required()
+    shopper = shopper_of(today, body.user_id, body.session_id, now_us())
+    shown: tuple[str, ...] = ()
+    pages: list[tuple[Asked, Answer]] = []
+    for number, slate in enumerate(body.slates):
+        named = f"{request_id(request)}-{number}"
+        asked = first_page(today, serving, shopper, _beside(shopper, slate, shown), named)
+        answer = _answer_first(today, asked)
+        shown += answer.item_ids
+        pages.append((asked, answer))
+    slates = [content(asked, answer) for asked, answer in pages]
+    for (asked, _), slate_shown in zip(pages, slates, strict=True):
+        await add_descriptions(today, asked.body, slate_shown)
+    response = answered({"request_id": request_id(request), "slates": slates})
+    response.background = BackgroundTasks(
+        [BackgroundTask(partial(log_slate, today, asked, answer)) for asked, answer in pages]
     )
     return response
 
 
-def _items(answer: Answer) -> list[dict[str, object]]:
-    scores = answer.slate.scores.tolist()
-    items: list[dict[str, object]] = [
-        {"item_id": item_id, "score": score, "reasons": reasons}
-        for item_id, score, reasons in zip(answer.item_ids, scores, answer.reasons, strict=True)
-    ]
-    if answer.explanations is not None:
-        for item, explanation in zip(items, answer.explanations, strict=True):
-            item["explanation"] = explanation
-    return items
+def _beside(shopper: Shopper, slate: SlateBody, shown: tuple[str, ...]) -> PageBody:
+    """The slate as a request of its own; it was checked when the call was read."""
+    fields = {name: getattr(slate, name) for name in SlateBody.model_fields}
+    return PageBody.model_construct(
+        **fields, user_id=shopper.user_id, session_id=shopper.session_id, shown_beside=shown
+    )
 
 
-async def _log_slate(
-    today: Day, body: ShopperBody, ask: Ask, release_id: str, answer: Answer
-) -> None:
-    """Runs when the answer has been sent; `async`, or it would go through the thread pool."""
+def _answer_first(today: Day, asked: Asked) -> Answer:
+    answer = asked.serving.recommender.recommend(asked.ask)
     if answer.item_ids:
-        today.slates.offer(
-            SlateRecord(
-                request_id=ask.request_id,
-                user_id=body.user_id,
-                session_id=body.session_id,
-                placement=ask.placement,
-                shown_at_us=ask.now_us,
-                release_id=release_id,
-                experiment=None,
-                variant=None,
-                item_ids=answer.item_ids,
-                propensities=answer.slate.propensities,
-                scores=answer.slate.scores,
-                source_scores=answer.slate.source_scores,
-                features=answer.slate.features,
-            )
-        )
+        today.pages.begin(asked.ask, asked.body, answer.item_ids)
+    today.directives.count(answer.fired)
+    return answer
+
+
+async def _response(today: Day, asked: Asked, answer: Answer) -> Response:
+    shown = content(asked, answer)
+    await add_descriptions(today, asked.body, shown)
+    timing = ", ".join(f"{stage};dur={ms:.2f}" for stage, ms in answer.stage_ms.items())
+    response = answered(shown, {"Server-Timing": timing})
+    response.background = BackgroundTask(partial(log_slate, today, asked, answer))
+    return response
+
+
+def _validated(request: Request, today: Day, serving: Serving, body: RecommendBody) -> Response:
+    """The same checks as an answer's; no history is read, nothing counts as shown."""
+    placement, catalog = placed(today, body), serving.recommender.catalog
+    return answered(
+        {
+            "request_id": request_id(request),
+            "valid": True,
+            "placement": placement.name,
+            "k": body.k or placement.k,
+            "warnings": unknown_fields(catalog, filters(placement, body.filter)),
+            "missing_ids": missing(catalog, body.context_item_ids),
+        }
+    )

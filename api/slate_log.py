@@ -7,6 +7,7 @@ import time
 
 from api.errors import STORE_ERRORS
 from api.logs import line
+from features.pages import PageRecord
 from features.slates import SlateRecord
 from features.store import Store
 
@@ -18,6 +19,9 @@ GATHER_S = 0.05  # one commit each 50 ms costs nothing, and a crash loses no mor
 RETRY_AFTER_S = (0.1, 0.5, 2.0, 5.0)  # a locked store frees itself in seconds; a full disk does not
 
 
+Entry = tuple[SlateRecord, PageRecord | None]
+
+
 class SlateLog:
     """A bounded queue in front of `Store.append_slates`, emptied by one thread."""
 
@@ -26,15 +30,15 @@ class SlateLog:
         self.dropped = 0  # the queue was full
         self.lost = 0  # the store refused, again and again
         self._store = store
-        self._queue: queue.Queue[SlateRecord | None] = queue.Queue(capacity)
+        self._queue: queue.Queue[Entry | None] = queue.Queue(capacity)
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_until_closed, name="slate-log")
         self._thread.start()
 
-    def offer(self, slate: SlateRecord) -> bool:
+    def offer(self, slate: SlateRecord, page: PageRecord | None = None) -> bool:
         """Never blocks; False, counted and logged if the queue is full."""
         try:
-            self._queue.put_nowait(slate)
+            self._queue.put_nowait((slate, page))
         except queue.Full:
             self.dropped += 1
             if self.dropped.bit_count() == 1:  # the 1st, 2nd, 4th, 8th …: a flood is not logged
@@ -69,22 +73,24 @@ class SlateLog:
             if closed:
                 return
 
-    def _gather(self, first: SlateRecord) -> tuple[list[SlateRecord], bool]:
+    def _gather(self, first: Entry) -> tuple[list[Entry], bool]:
         batch = [first]
         while len(batch) < BATCH:
             try:
-                slate = self._queue.get_nowait()
+                entry = self._queue.get_nowait()
             except queue.Empty:
                 break
-            if slate is None:
+            if entry is None:
                 return batch, True
-            batch.append(slate)
+            batch.append(entry)
         return batch, False
 
-    def _write(self, batch: list[SlateRecord]) -> None:
+    def _write(self, batch: list[Entry]) -> None:
+        slates = [slate for slate, _ in batch]
+        pages = [page for _, page in batch if page is not None]
         for wait_s in (*RETRY_AFTER_S, None):
             try:
-                self._store.append_slates(batch)
+                self._store.append_slates(slates, pages)
             except STORE_ERRORS as error:
                 log.error(line("slates_not_written", n=len(batch), cause=repr(error), again=wait_s))
                 if wait_s is None:

@@ -1,0 +1,115 @@
+"""From what a storefront asks to what the recommender is asked."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.requests import Request
+
+from api.bodies import PageBody, PolicyBody, RecommendBody, SlateBody
+from api.day import Day
+from api.directives import filters
+from api.errors import STORE_ERRORS, ApiError
+from api.keys import caller
+from api.live_items import Serving
+from api.logs import line
+from features.events import RecentEvents
+from recsys.placements import Placement
+from recsys.types import Ask
+
+log = logging.getLogger(__name__)
+
+RECENT_EVENTS = 200  # the models read the last 50; the others still say what was seen before
+EXPLAIN: Final = "explain"  # scope
+
+_UNCHANGED = PolicyBody()
+
+
+@dataclass(frozen=True, slots=True)
+class Shopper:
+    """Who asks, and what the store knows of them at this very moment."""
+
+    user_id: str | None
+    session_id: str | None
+    now_us: int
+    recent: RecentEvents
+    degraded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One slate that is asked for: everything its answer and its log line depend on."""
+
+    body: RecommendBody
+    ask: Ask
+    serving: Serving
+    degraded: tuple[str, ...]
+    root_id: str  # request_id of its first page
+
+
+def check_scope(request: Request, body: SlateBody) -> None:
+    """403 for what the caller's key does not allow."""
+    if body.explain or body.policy != _UNCHANGED:
+        caller(request).needs(EXPLAIN)
+
+
+def shopper_of(today: Day, user_id: str | None, session_id: str | None, now_us: int) -> Shopper:
+    """A store that cannot be read leaves a stranger: that answer is better than none."""
+    try:
+        recent = today.store.recent_events(
+            user_id=user_id, session_id=session_id, before_us=now_us, limit=RECENT_EVENTS
+        )
+    except STORE_ERRORS as error:
+        log.error(line("recent_events_failed", cause=repr(error)))
+        return Shopper(user_id, session_id, now_us, RecentEvents.none(), ("recent_events",))
+    return Shopper(user_id, session_id, now_us, recent, ())
+
+
+def placed(today: Day, body: SlateBody) -> Placement:
+    """The placement that is meant; ApiError if there is none, or it needs a context."""
+    placement = today.directives.placement(body.where)
+    if placement.needs_context and not body.context_item_ids:
+        raise ApiError(
+            422,
+            f"found no context_item_ids for the placement {placement.name!r}, expected at least "
+            "one: name the items that the shopper is looking at",
+        )
+    return placement
+
+
+def first_page(
+    today: Day, serving: Serving, shopper: Shopper, body: RecommendBody, request_id: str
+) -> Asked:
+    ask = ask_of(today, serving, shopper, body, request_id)
+    return Asked(body, ask, serving, shopper.degraded, request_id)
+
+
+def ask_of(
+    today: Day,
+    serving: Serving,
+    shopper: Shopper,
+    body: RecommendBody,
+    request_id: str,
+    shown: Sequence[str] = (),
+) -> Ask:
+    """`shown` are the items of earlier pages."""
+    placement = placed(today, body)
+    beside = body.shown_beside if isinstance(body, PageBody) else ()
+    return Ask(
+        request_id=request_id,
+        now_us=shopper.now_us,
+        k=body.k or placement.k,
+        placement=placement.name,
+        user_id=shopper.user_id,
+        session_id=shopper.session_id,
+        recent=shopper.recent,
+        context_item_ids=body.context_item_ids,
+        exclude_item_ids=(*body.exclude_ids, *beside, *shown),
+        words=body.query,
+        filters=filters(placement, body.filter),
+        rules=today.directives.rules(placement.name, shopper.now_us),
+        first_position=len(shown),
+        explain=body.explain,
+        policy=body.policy.applied_to(today.directives.policy(placement, serving.policy)),
+    )
