@@ -149,3 +149,15 @@ class ErasureAnswer(Shape):
     lake_rows: int | None = Field(description="rows of closed history; null while pending")
     requested_at: str
     completed_at: str | None
+
+
+class UserExport(Shape):
+    """Everything stored of a user, oldest first; times in microseconds since 1970, UTC."""
+
+    request_id: str
+    user_id: str
+    attributes: dict[str, Any] | None = Field(description="null: none are stored")
+    session_ids: list[str] = Field(description="sessions that became the user's at a login")
+    events: list[dict[str, Any]]
+    slates: list[dict[str, Any]]
+    pages: list[dict[str, Any]]
