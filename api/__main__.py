@@ -1,6 +1,7 @@
 """`python -m api` serves the current release until it is told to stop."""
 
 import argparse
+import ipaddress
 import os
 import sys
 from collections.abc import Mapping
@@ -20,16 +21,25 @@ GRACE_S = 20  # for answers that are on their way when the server is told to sto
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m api", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="there are no keys yet: keep it local")
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="others than this machine's own need keys"
+    )
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument(
         "--log-level", default="info", choices=["debug", "info", "warning", "error"]
+    )
+    parser.add_argument(
+        "--without-keys",
+        action="store_true",
+        help="listen on any host without keys: whoever reaches it may do everything",
     )
     parser.add_argument("--log-format", default="text", choices=["text", "json"])
     options = parser.parse_args()
     configure(options.log_level, options.log_format)
     try:
-        settings, around = _checked_settings(), _tracing(os.environ)
+        settings, around = _checked_settings(), tracing(os.environ)
+        if not options.without_keys:
+            _check_host(settings, options.host)
     except RecsysError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.exit(2)
@@ -54,7 +64,26 @@ def _checked_settings() -> Settings:
     return settings
 
 
-def _tracing(environment: Mapping[str, str]) -> list[Middleware]:
+def _check_host(settings: Settings, host: str) -> None:
+    """Without any key everybody is an admin: fine for this machine, not for a network."""
+    with Store.open(settings.database_url) as store:
+        is_open = not store.keys.all()
+    if is_open and not _is_loopback(host):
+        raise ConfigError(
+            f"found --host {host} and no keys, so that everybody who reaches it could do "
+            "everything; run `python -m jobs keys create --role admin --name me` first, or say "
+            "--without-keys on a network you trust"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def tracing(environment: Mapping[str, str]) -> list[Middleware]:
     """What OpenTelemetry's own variables ask for; nothing of it is imported unless they do."""
     asking = [name for name in TRACES_TO if environment.get(name)]
     if not asking:

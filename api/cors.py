@@ -13,7 +13,7 @@ from api.scopes import Caller
 EXPOSED = "X-Request-ID, Retry-After, Server-Timing, RateLimit-Limit, RateLimit-Remaining"
 PREFLIGHT_MAX_AGE_S = 600  # Chrome keeps one for two hours at most; a new list is seen sooner
 
-_VARY = {b"vary": b"Origin"}
+VARY = {b"vary": b"Origin"}  # what one page may read, another may not: caches keep them apart
 _PREFLIGHT = {
     "Access-Control-Allow-Methods": "DELETE, GET, PATCH, POST, PUT",
     "Access-Control-Allow-Headers": "Authorization, Content-Type",
@@ -39,7 +39,6 @@ def let_read(exchange: Exchange, origin: str) -> None:
 
 def check_page(exchange: Exchange, origin: str | None, caller: Caller) -> None:
     """ApiError 403 unless the request comes from no page, its key's pages or our own (/docs)."""
-    exchange.headers |= _VARY
     if origin is None or origin.partition("://")[2].encode("latin-1") == exchange.head.host:
         return
     if origin in caller.origins:
@@ -69,7 +68,7 @@ def is_preflight(scope: Scope) -> bool:
 
 def preflight(exchange: Exchange, is_listed: Callable[[str], bool]) -> Response:
     """What a browser asks before it sends a page's request; the request itself has the key."""
-    exchange.headers |= _VARY
+    exchange.headers |= VARY
     origin = sent_origin(exchange)
     if origin is None or not is_listed(origin):
         error = ApiError(403, "No key lists this page's origin (--origin).")

@@ -10,7 +10,7 @@ from starlette.types import Scope
 from api.errors import ApiError
 
 if TYPE_CHECKING:
-    from api.keys import Caller
+    from api.scopes import Caller
 
 MAX_BODY_BYTES = 1_000_000  # 1,000 events of 1 kB; for whoever has no key that says otherwise
 MAX_HEAD_BYTES = 32_768  # a browser's cookies fill 16 KB at most

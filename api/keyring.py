@@ -119,7 +119,7 @@ class KeyRing:
 
 
 def _known(record: KeyRecord, before: _Known | None) -> _Known:
-    """A role that this code does not know allows nothing."""
+    """What the key has used up since it was first read goes on counting."""
     scopes = next((s for role, s in SCOPES.items() if role == record.role), frozenset())
     caller = Caller(
         key_id=record.key_id,

@@ -8,7 +8,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.cors import check_page, let_read, sent_origin
+from api.cors import VARY, check_page, let_read, sent_origin
 from api.errors import ApiError
 from api.exchange import Exchange, exchange_of
 from api.keyring import KeyRing
@@ -45,6 +45,7 @@ class ScopedRoute(APIRoute):
 
 def admit(exchange: Exchange, keys: KeyRing, scope: Scope | None) -> None:
     """ApiError 401, 403, 429 or 503, else the exchange has a caller."""
+    exchange.headers |= VARY
     origin = sent_origin(exchange)
     try:
         exchange.caller = keys.caller(exchange)

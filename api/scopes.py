@@ -36,7 +36,7 @@ class Caller:
     """Whoever holds a key, and what it allows."""
 
     key_id: str
-    role: Role
+    role: str  # as stored; one that this code does not know allows nothing
     scopes: frozenset[Scope]
     origins: frozenset[str] = frozenset()
     max_body_bytes: int = MAX_BODY_BYTES
