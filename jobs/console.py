@@ -52,7 +52,7 @@ class Terminal:
         table = Table(title=title, title_justify="left")
         for number, column in enumerate(columns):
             numeric = all(isinstance(row[number], int | float) for row in kept)
-            table.add_column(column, justify="right" if numeric else "left")
+            table.add_column(column, justify="right" if numeric else "left", overflow="fold")
         for row in kept:
             table.add_row(*(_cell(value) for value in row))
         self.console.print(table)
