@@ -149,9 +149,18 @@ def fit_covisitation(
     interactions: Interactions, n_items: int, config: CovisitationConfig
 ) -> Neighbours:
     """Score(i → j) = pair weight / (count_j^neighbour_power · count_i^item_power), top lists."""
-    steps = positions(interactions)
+    return lists_of(positions(interactions), n_items, config)
+
+
+def lists_of(
+    steps: pl.DataFrame, n_items: int, config: CovisitationConfig, *, least: int = 0
+) -> Neighbours:
+    """Of `steps` as of `positions`; pairs of less than the fixed-point weight `least` are none."""
     pairs = (
-        pair_weights(nw.from_native(steps.lazy()), config).to_native().collect(engine="streaming")
+        pair_weights(nw.from_native(steps.lazy()), config)
+        .filter(nw.col("weight") >= least)
+        .to_native()
+        .collect(engine="streaming")
     )
     counts = np.maximum(np.bincount(steps["item_row"].to_numpy(), minlength=n_items), 1)
     item = pairs["item_row"].to_numpy()

@@ -3,6 +3,7 @@
 items.parquet      the catalogue, in row order        encoder/        ONNX text encoder
 recommender.json   event types                        text/           item vectors and their maps
 covisitation/      item-to-item lists                 sequence/       next-item model
+bought_together/   the same of baskets; may be absent
 collaborative/     LightFM factors                    snapshots/      item views by day
 ranker/            the ranker; absent while it is being trained
 """
@@ -22,6 +23,7 @@ from features.events import EventType
 from features.history import ItemRelations
 from features.snapshot import Snapshots
 from recsys.catalog import Catalog
+from recsys.ranking.charts import TagCharts
 from recsys.ranking.features import FeatureInputs
 from recsys.ranking.ranker import Ranker
 from recsys.retrieval.collaborative import FactorModel
@@ -37,6 +39,8 @@ from recsys.retrieval.sources import (
 from recsys.retrieval.text import item_texts
 from recsys.retrieval.text_space import TextSpace, TextVectors, put_rows
 from recsys.types import CandidateSource
+
+BOUGHT = "bought_together"  # a source that placements may name; no feature of the ranker
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class Bundle:
         self.snapshots = Snapshots.load(folder / "snapshots")
         has_ranker = (folder / "ranker").exists()
         self.ranker = Ranker.load(folder / "ranker") if has_ranker else None
+        baskets = folder / "bought_together"  # releases from before there was one have none
+        self.bought = Neighbours.load(baskets) if baskets.exists() else None
         self._check_rows(folder)
         self._n_learned = len(self.catalog)  # items of the night; later ones have rows from here
         self.type_weights = np.array([kind.weight for kind in self.event_types], np.float32)
@@ -75,6 +81,10 @@ class Bundle:
             self._trending,
             self._new_items,
         )
+        self.bought_together = (
+            None if self.bought is None else CoVisited(self.bought, self.type_weights, BOUGHT)
+        )
+        self.charts = TagCharts(self.catalog.tags, list(self.catalog.tag_row_of), self.snapshots)
         self.feature_inputs = self._feature_inputs()
 
     @classmethod
@@ -159,6 +169,8 @@ class Bundle:
             "snapshots": self.snapshots.values.shape[1],
             "covisitation": len(self.neighbours.indptr) - 1,
         }
+        if self.bought is not None:
+            sizes["bought_together"] = len(self.bought.indptr) - 1
         if len(set(sizes.values())) > 1:
             raise ReleaseError(
                 f"{folder}: its parts know different numbers of items, {sizes}; expected one. "

@@ -35,6 +35,14 @@ from recsys.types import Ask
 Table: TypeAlias = pd.DataFrame | pl.DataFrame
 LABEL_SHARE = 0.3  # of the shoppers: how many the ranker's label window should hold
 HISTORY_FILE = "history.parquet"
+_SIMILAR = Policy(
+    about="context",
+    sources={"similar_text": 100, "co_visited": 100},
+    personalisation=0.0,
+    filter_viewed=False,
+    diversity=0.0,
+    exploration=0.0,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +151,18 @@ class TwoStageRecommender:
         recommender = self._ready()
         parts = []
         for item_id in items:
-            near = recommender.similar(item_id, k=k)
-            parts.append((item_id, [i for i, _ in near], np.array([score for _, score in near])))
+            if recommender.catalog.row(item_id) < 0:
+                raise DataError(f"no item {item_id!r} in what was fitted: check the id, or fit it")
+            answer = recommender.recommend(
+                Ask(
+                    request_id=item_id,
+                    now_us=_end_us(self._history),
+                    k=k,
+                    context_item_ids=(item_id,),
+                    policy=_SIMILAR,
+                )
+            )
+            parts.append((item_id, answer.item_ids, answer.slate.scores))
         return self._ranked("target_item_id", parts)
 
     def save(self, folder: Path | str) -> None:

@@ -16,6 +16,8 @@ DEFAULT_SOURCES: dict[str, int] = {
     "new_items": 20,
 }
 
+_GONE = ("search_personalisation",)  # the search placement's `personalisation` since
+
 
 class Policy(BaseModel):
     """How one request is answered; frozen, and unknown keys are refused."""
@@ -34,6 +36,11 @@ class Policy(BaseModel):
     exploration: float = Field(default=0.05, ge=0, lt=1)  # chance that a position explores
     exploration_pool: int = Field(default=50, ge=1)  # next best candidates an explorer draws from
 
+    @classmethod
+    def stored(cls, policy: Mapping[str, JsonValue]) -> Self:
+        """As a release of any age wrote it: knobs that are gone since are left out."""
+        return cls.model_validate({k: v for k, v in policy.items() if k not in _GONE})
+
     def changed_by(self, changes: Mapping[str, JsonValue]) -> Self:
-        """This policy with some keys replaced; pydantic's ValidationError for what makes no sense."""
+        """This policy with some keys replaced; ValidationError for what makes no sense."""
         return self.model_validate({**self.model_dump(), **changes})

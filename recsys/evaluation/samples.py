@@ -14,7 +14,7 @@ from recsys.evaluation.slices import history_bucket
 from recsys.policy import Policy
 from recsys.progress import Silent
 from recsys.ranking.features import history_of
-from recsys.ranking.reasons import reasons
+from recsys.ranking.reasons import Evidence, newness, reasons
 from recsys.training.queries import PastQueries
 from recsys.training.rows import labelled_batches
 
@@ -90,14 +90,17 @@ def _reasons(
         unknown = np.full(len(SOURCES), np.nan, np.float32)
         is_known = past.queries.history_rows[query] >= 0
         verbs = past.queries.history_types[query][is_known]
-        yield reasons(
-            np.array(rows, np.int32),
-            np.array([ranks.get(row, unknown) for row in rows]).reshape(-1, len(SOURCES)),
-            history_of(past.queries, query, weights),
-            [bundle.event_types[kind].name for kind in verbs],
-            bundle.catalog.titles,
-            bundle.feature_inputs.relations,
+        item_rows, now_us = np.array(rows, np.int32), int(past.queries.now_us[query])
+        known = Evidence(
+            item_rows=item_rows,
+            source_ranks=np.array([ranks.get(r, unknown) for r in rows]).reshape(-1, len(SOURCES)),
+            is_new=newness(bundle.catalog.published_at_us[item_rows], now_us),
+            titles=bundle.catalog.titles,
+            relations=bundle.feature_inputs.relations,
+            history=history_of(past.queries, query, weights),
+            verbs=[bundle.event_types[kind].name for kind in verbs],
         )
+        yield reasons(known)
 
 
 def _listed(rows: Int32Array) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from features.arrays import Float32Array, Float64Array, Int64Array
+from features.baskets import fit_bought_together
 from features.covisitation import CovisitationConfig, fit_covisitation
 from features.events import US_PER_DAY, EventType
 from features.interactions import Interactions
@@ -38,9 +39,10 @@ from recsys.training.queries import (
 from recsys.training.ranker import RankerConfig, RankerReport, fit_ranker
 from recsys.training.rows import labelled_batches, ranking_rows
 from recsys.training.sequence import SequenceConfig, fit_sequence
+from recsys.training.source_index import index_sources
 from recsys.training.text import TextConfig, fit_text_encoder, fit_text_space
 
-FITTED_AGAIN = ("covisitation", "collaborative", "sequence", "snapshots")
+FITTED_AGAIN = ("covisitation", "bought_together", "collaborative", "sequence", "snapshots")
 MAX_TICKS = 30  # snapshots kept for a label window; wider windows get a coarser grid
 
 
@@ -154,7 +156,7 @@ def fit_first_stages(
     progress: Progress,
     reported: Callable[[str, object], None] = lambda *_: None,
 ) -> None:
-    """Writes covisitation/, collaborative/, sequence/ and snapshots/.
+    """Writes covisitation/, bought_together/, collaborative/, sequence/ and snapshots/.
 
     Models see events before `until_us`; snapshots those before each tick. The half-life of
     popularity is that of `warm`, so that the ranker finds the view it learned from.
@@ -162,6 +164,8 @@ def fit_first_stages(
     past = data.log.before(until_us)
     progress.say("counting what is taken after what")
     fit_covisitation(past, len(data.items), config.covisitation).save(folder / "covisitation")
+    bought = fit_bought_together(past, data.event_types, len(data.items))
+    bought.save(folder / "bought_together")
     niche = niches(data.items["tags"])
     half_life_days = (
         Snapshots.load(warm / "snapshots").half_life_days if warm else fitting_half_life(past)
@@ -185,6 +189,8 @@ def fit_first_stages(
         progress=progress,
     )
     reported("sequence", report)
+    weights = np.array([kind.weight for kind in data.event_types], np.float32)
+    index_sources(past, weights, until_us, config.text.index, folder, progress)
 
 
 def fit_ranking(

@@ -9,7 +9,6 @@ from features.events import US_PER_SECOND, RecentEvents
 from features.items import ITEM_SCHEMA
 from features.views import FEATURE_NAMES, SOURCES
 from recsys.expression import parse
-from recsys.expression import parse
 from recsys.policy import Policy
 from recsys.recommender import Recommender
 from recsys.retrieval.text import item_texts

@@ -1,0 +1,42 @@
+"""What is said of each item of a slate: the evidence of one request, gathered for the reasons."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from recsys.bundle import Bundle
+from recsys.ranking.features import history_of
+from recsys.ranking.reasons import Evidence, newness, reasons
+from recsys.ranking.scoring import Scored
+from recsys.ranking.slate import Choice
+from recsys.retrieval.asking import Question
+from recsys.types import Ask, Retrieved
+
+
+def told(
+    bundle: Bundle,
+    ask: Ask,
+    asked: Question,
+    scored: Scored,
+    choice: Choice,
+    words: Retrieved | None,
+) -> tuple[tuple[str, ...], ...]:
+    """One tuple of sentences for each item of the slate; `words` are the items that match them."""
+    rows = scored.candidates.item_rows[choice.chosen]
+    catalog = bundle.catalog
+    kinds = asked.shopper.history_types[0][asked.shopper.history_rows[0] >= 0]
+    known = Evidence(
+        item_rows=rows,
+        source_ranks=scored.candidates.source_ranks[choice.chosen],
+        is_new=newness(catalog.published_at_us[rows], ask.now_us),
+        titles=catalog.titles,
+        relations=bundle.feature_inputs.relations,
+        history=history_of(asked.shopper, 0, bundle.type_weights),
+        verbs=[bundle.event_types[kind].name for kind in kinds],
+        bought=bundle.bought,
+        matches=None if words is None else np.isin(rows, words.item_rows),
+        charts=bundle.charts.said(rows, catalog.tags[rows], ask.now_us),
+    )
+    if len(asked.about_rows) and asked.policy.about == "context":
+        known = replace(known, about_rows=asked.about_rows)
+    return reasons(known)
