@@ -1,25 +1,23 @@
 """Every answer that is not a success has the same shape, and its code never changes."""
 
 import logging
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 
 from api.logs import line
+from features.engines import STORE_ERRORS
 from features.errors import ConfigError, DataError, NotReady, RecsysError, ReleaseError
 
 log = logging.getLogger(__name__)
 
-STORE_ERRORS = (SQLAlchemyError, sqlite3.Error)
 RETRY_AFTER_S = 1  # a first release is seconds away; a busy store is free again sooner
 MAX_DETAILS = 20  # as many problems as a person mends at once
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from features.errors import DataError
 from features.events import MAX_ID_LENGTH, CheckedRows
 
 PREVIEW_LENGTH = 60  # enough to recognise a value, short enough for a log line
@@ -69,3 +70,12 @@ def id_rules(name: str, *, required: bool) -> list[Rule]:
         rule(length > MAX_ID_LENGTH, f"{name} has ", length, f" characters, {expected}"),
         rule(column.str.contains(r"\p{Cc}"), f"{name} contains a control character"),
     ]
+
+
+def expect_schema(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> None:
+    """DataError for rows that were not checked."""
+    if frame.schema != pl.Schema(schema):
+        raise DataError(
+            f"found columns {dict(frame.schema)}, expected {dict(schema)}; "
+            "check the rows first and store what was accepted"
+        )

@@ -19,7 +19,9 @@ from sqlalchemy import (
     Select,
     Subquery,
     bindparam,
+    case,
     exists,
+    null,
     or_,
     select,
     union_all,
@@ -98,7 +100,7 @@ class RecentReader:
         self._connection = self._engine.raw_connection()
         self._connection.detach()
         if self._engine.dialect.name == "postgresql":
-            self._connection.driver_connection.autocommit = True
+            self._connection.dbapi_connection.autocommit = True
         self._cursor = self._connection.cursor()
 
     def _disconnect(self) -> None:
@@ -123,7 +125,9 @@ def _of_users_sessions() -> Select[Any]:
 def _of_nobodys_session() -> Select[Any]:
     """Before the login that is sure to come; of a session with a user nothing is left here."""
     somebodys = exists().where(session_links.c.session_id == _SESSION)
-    return _newest(events.c, events.c.session_id == _SESSION, ~somebodys)
+    # decided before a row is read: NOT EXISTS beside the rows would be asked of each of them
+    session = case((somebodys, null()), else_=_SESSION)
+    return _newest(events.c, events.c.session_id == session, events.c.user_id.is_(None))
 
 
 def _of_session() -> Select[Any]:

@@ -6,91 +6,74 @@ last seq it saw misses nothing.
 """
 
 import json
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import polars as pl
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    Select,
-    Table,
-    bindparam,
-    delete,
-    func,
-    select,
-    update,
-)
+from sqlalchemy import func, select
 
 from features import slates as slate_rows
 from features.arrays import BoolArray
-from features.errors import DataError
+from features.checks import expect_schema
+from features.database import IDS_AT_ONCE, ROWS_AT_ONCE, Database, columns_of, last_seq
+from features.documents import Documents
+from features.engines import insert_new, upsert
 from features.events import EVENT_SCHEMA, RecentEvents
-from features.items import ITEM_SCHEMA
+from features.item_rows import ItemRows
+from features.keys import Keys
+from features.links import Links
+from features.pages import PageRecord, Pages
+from features.people import People
 from features.recent import RecentReader
 from features.slates import SlateRecord
-from features.tables import (
-    WRITE_OPTION,
-    cursors,
-    events,
-    insert_new,
-    items,
-    metadata,
-    open_engine,
-    slates,
-    upsert,
-    users,
-)
+from features.tables import cursors, events, items, slates, users
 
 STORED_EVENT_SCHEMA = {**EVENT_SCHEMA, "seq": pl.Int64(), "received_at_us": pl.Int64()}
-USER_SCHEMA: dict[str, pl.DataType] = {
-    "user_id": pl.String(),
-    "attributes": pl.String(),  # a JSON object with sorted keys
-}
-ROWS_AT_ONCE = 50_000  # rows held as Python objects at a time: about 20 MB
+LINKED = "links"  # the cursor that says that a store from before the links has them
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a request answered, and whom."""
+
+    user_id: str | None
+    session_id: str | None
+    placement: str
+    item_ids: tuple[str, ...]
 
 
 class Store:
     """An open database; one object serves all threads of a process, several processes one file."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._writer = engine.execution_options(**{WRITE_OPTION: True})
-        self._write_lock = threading.Lock()  # cheaper to wait for than the database's
-        with self._writing() as connection:
-            metadata.create_all(connection)
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        engine = database.engine
         # as text for the driver: for a hundred events Core's execution costs more than theirs
         given = [*EVENT_SCHEMA, "received_at_us"]
         statement = insert_new(engine, events, key="event_id")
         self._insert_event = str(statement.compile(engine, column_keys=given))
         self._insert_slate = insert_new(engine, slates, key="request_id")
-        content = [name for name in ITEM_SCHEMA if name != "item_id"]
-        self._upsert_item = upsert(
-            engine,
-            items,
-            key="item_id",
-            content=[*content, "deleted"],
-            besides=["change", "updated_at_us"],
-        )
-        self._upsert_user = upsert(
-            engine, users, key="user_id", content=["attributes"], besides=["updated_at_us"]
-        )
-        self._upsert_cursor = upsert(engine, cursors, key="name", content=["value"], besides=[])
+        self._upsert_cursor = upsert(engine, cursors, key=["name"], content=["value"], besides=[])
         self._recent = RecentReader(engine)
+        self._links = Links(engine)
+        self._items = ItemRows(database)
+        self.documents = Documents(database)
+        self.keys = Keys(database)
+        self.pages = Pages(database)
+        self.people = People(database, self._links)
+        self._link_what_came_before()
 
     @classmethod
     def open(cls, url: str) -> Self:
-        """Raise ConfigError unless the URL names a SQLite file, which is made if missing."""
-        return cls(open_engine(url))
+        """A SQLite file is made if missing; ConfigError for a URL that leads to no database."""
+        return cls(Database(url))
 
     def close(self) -> None:
         self._recent.close()
-        self._engine.dispose()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -107,18 +90,29 @@ class Store:
         """(n,) True where the event is new, False where its event_id was seen before.
 
         One transaction, on disk when this returns. Other writers wait for it meanwhile, so long
-        imports come in batches.
+        imports come in batches. An event with user and session links the session to the user,
+        if it is the first user in it.
         """
-        _expect_schema(new_events, EVENT_SCHEMA)
+        expect_schema(new_events, EVENT_SCHEMA)
         if new_events.is_empty():
             return np.zeros(0, np.bool_)
         stored = new_events.with_columns(received_at_us=pl.lit(received_at_us, pl.Int64))
-        with self._writing() as connection:
-            last_seq = _last(connection, events)
+        has_user = stored["user_id"].is_not_null()
+        in_session = stored["session_id"].is_not_null()
+        with self._database.writing() as connection:
+            seq = last_seq(connection, events)
             for part in stored.iter_slices(ROWS_AT_ONCE):
                 connection.exec_driver_sql(self._insert_event, part.to_dicts())
-            statement = select(events.c.event_id).where(events.c.seq > last_seq)
+            statement = select(events.c.event_id).where(events.c.seq > seq)
             inserted = connection.execute(statement).scalars().all()
+            if inserted:
+                self._links.learn(
+                    connection,
+                    seq,
+                    known=bool((has_user & in_session).any()),
+                    anonymous=bool((~has_user & in_session).any()),
+                    at_us=received_at_us,
+                )
         if len(inserted) == len(new_events):
             return np.ones(len(new_events), np.bool_)
         ids = new_events["event_id"]
@@ -141,12 +135,12 @@ class Store:
 
         No transaction stays open between batches: events that arrive meanwhile are read too.
         """
-        statement = _columns(events, STORED_EVENT_SCHEMA).order_by(events.c.seq)
+        statement = columns_of(events, STORED_EVENT_SCHEMA).order_by(events.c.seq)
         if until_seq is not None:
             statement = statement.where(events.c.seq <= until_seq)
         while True:
             later = statement.where(events.c.seq > seq).limit(batch_size)
-            batch = self._frame(later, STORED_EVENT_SCHEMA)
+            batch = self._database.frame(later, STORED_EVENT_SCHEMA)
             if batch.is_empty():
                 return
             seq = batch["seq"][-1]
@@ -154,79 +148,83 @@ class Store:
 
     def last_event_seq(self) -> int:
         """0 if there is none."""
-        with self._engine.connect() as connection:
-            return _last(connection, events)
+        with self._database.reading() as connection:
+            return last_seq(connection, events)
 
     def upsert_items(self, new_items: pl.DataFrame, *, updated_at_us: int) -> int:
         """How many items are new, different, or alive again; of equal ids the last row counts."""
-        _expect_schema(new_items, ITEM_SCHEMA)
-        rows = new_items.unique("item_id", keep="last", maintain_order=True).to_dicts()
-        for row in rows:
-            row["tags"] = json.dumps(row["tags"], ensure_ascii=False)
-            row |= {"deleted": False, "updated_at_us": updated_at_us}
-        return self._change_items(self._upsert_item, rows)
+        return self._items.upsert(new_items, updated_at_us)
+
+    def edit_item(
+        self,
+        item_id: str,
+        edit: Callable[[dict[str, object]], pl.DataFrame],
+        *,
+        updated_at_us: int,
+    ) -> bool | None:
+        """Replace an item by what `edit` makes of `Store.item`; None where there is no such item.
+
+        One transaction, so no other writer's change is lost. True where anything is different.
+        """
+        return self._items.edit(item_id, edit, updated_at_us)
 
     def delete_items(self, item_ids: Sequence[str], *, updated_at_us: int) -> int:
         """How many living items became tombstones, which `items_changed_after` shows."""
-        statement = (
-            update(items)
-            .where(items.c.item_id == bindparam("which"), ~items.c.deleted)
-            .values(
-                deleted=True, change=bindparam("change"), updated_at_us=bindparam("updated_at_us")
-            )
-        )
-        rows = [{"which": item_id, "updated_at_us": updated_at_us} for item_id in item_ids]
-        return self._change_items(statement, rows)
-
-    def _change_items(self, statement: Any, rows: list[dict[str, Any]]) -> int:  # noqa: ANN401
-        """All rows of one call carry one change number, so a poll sees the call whole or not."""
-        if not rows:
-            return 0
-        with self._writing() as connection:
-            newest = connection.execute(select(func.max(items.c.change))).scalar()
-            change = (newest or 0) + 1
-            connection.execute(statement, [row | {"change": change} for row in rows])
-            changed = select(func.count()).where(items.c.change == change)
-            return connection.execute(changed).scalar_one()
+        return self._items.delete(item_ids, updated_at_us)
 
     def item(self, item_id: str) -> dict[str, object] | None:
         """The living item by the names of ITEM_SCHEMA: tags a list, attributes JSON text."""
-        found = self._items(select(items).where(items.c.item_id == item_id, ~items.c.deleted))
-        return found.select(*ITEM_SCHEMA).to_dicts()[0] if len(found) else None
+        return self._items.one(item_id)
+
+    def published_at(self, item_ids: Sequence[str]) -> dict[str, int | None]:
+        """`published_at_us` of the living among the items."""
+        return self._items.published_at(item_ids)
 
     def items(self) -> pl.DataFrame:
         """Living items as ITEM_SCHEMA, in order of item_id."""
-        living = select(items).where(~items.c.deleted).order_by(items.c.item_id)
-        return self._items(living).select(*ITEM_SCHEMA)
+        return self._items.after(None, None)
+
+    def items_after(self, item_id: str | None, limit: int) -> pl.DataFrame:
+        """ITEM_SCHEMA of living items in order of item_id, those behind the one given."""
+        return self._items.after(item_id, limit)
 
     def items_changed_after(self, change: int) -> tuple[int, pl.DataFrame]:
         """The number to ask with next time, and ITEM_SCHEMA plus `deleted` of what changed."""
-        later = select(items).where(items.c.change > change).order_by(items.c.change)
-        changed = self._items(later.order_by(items.c.item_id))
-        latest = changed["change"][-1] if len(changed) else change
-        return latest, changed.select(*ITEM_SCHEMA, "deleted")
+        return self._items.changed_after(change)
 
-    def _items(self, statement: Select[Any]) -> pl.DataFrame:
-        texts = {**ITEM_SCHEMA, "tags": pl.String(), "deleted": pl.Boolean(), "change": pl.Int64()}
-        tags = pl.col("tags").str.json_decode(ITEM_SCHEMA["tags"])
-        chosen = statement.with_only_columns(*(items.c[name] for name in texts))
-        return self._frame(chosen, texts).with_columns(tags)
-
-    def append_slates(self, new_slates: Sequence[SlateRecord]) -> int:
-        """How many are new; a request_id seen before is left as it is."""
+    def append_slates(
+        self, new_slates: Sequence[SlateRecord], pages: Sequence[PageRecord] = ()
+    ) -> int:
+        """How many are new; a request_id seen before is left as it is. Pages in the same commit."""
         if not new_slates:
             return 0
-        with self._writing() as connection:
-            last_seq = _last(connection, slates)
+        with self._database.writing() as connection:
+            seq = last_seq(connection, slates)
             connection.execute(self._insert_slate, [slate_rows.packed(s) for s in new_slates])
-            added = select(func.count()).where(slates.c.seq > last_seq)
+            added = select(func.count()).where(slates.c.seq > seq)
+            self.pages.write(connection, pages)
             return connection.execute(added).scalar_one()
 
     def slate(self, request_id: str) -> SlateRecord | None:
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             statement = select(slates).where(slates.c.request_id == request_id)
             row = connection.execute(statement).mappings().first()
         return None if row is None else slate_rows.unpacked(dict(row))
+
+    def shown(self, request_ids: Sequence[str]) -> dict[str, Shown]:
+        """Who was shown what, by request_id; without those of which nothing is known."""
+        columns = ("request_id", "user_id", "session_id", "placement", "item_ids")
+        chosen = columns_of(slates, columns)
+        found = {}
+        with self._database.reading() as connection:
+            for start in range(0, len(request_ids), IDS_AT_ONCE):
+                asked = chosen.where(
+                    slates.c.request_id.in_(request_ids[start : start + IDS_AT_ONCE])
+                )
+                for row in connection.execute(asked):
+                    ids = tuple(json.loads(row.item_ids))
+                    found[row.request_id] = Shown(row.user_id, row.session_id, row.placement, ids)
+        return found
 
     def slates_after(
         self, seq: int, *, until_seq: int | None = None, batch_size: int = 20_000
@@ -236,7 +234,7 @@ class Store:
         if until_seq is not None:
             statement = statement.where(slates.c.seq <= until_seq)
         while True:
-            with self._engine.connect() as connection:
+            with self._database.reading() as connection:
                 rows = connection.execute(statement.where(slates.c.seq > seq)).mappings().all()
             if not rows:
                 return
@@ -245,45 +243,17 @@ class Store:
 
     def last_slate_seq(self) -> int:
         """0 if there is none."""
-        with self._engine.connect() as connection:
-            return _last(connection, slates)
-
-    def upsert_users(self, new_users: pl.DataFrame, *, updated_at_us: int) -> int:
-        """USER_SCHEMA rows; how many are new or different, of equal ids the last row counts."""
-        _expect_schema(new_users, USER_SCHEMA)
-        rows = new_users.unique("user_id", keep="last", maintain_order=True).to_dicts()
-        if not rows:
-            return 0
-        with self._writing() as connection:
-            counting = connection.execution_options(preserve_rowcount=True)
-            stamped = [row | {"updated_at_us": updated_at_us} for row in rows]
-            return counting.execute(self._upsert_user, stamped).rowcount
-
-    def user(self, user_id: str) -> dict[str, object] | None:
-        found = self._frame(_columns(users, USER_SCHEMA, users.c.user_id == user_id), USER_SCHEMA)
-        return found.to_dicts()[0] if len(found) else None
-
-    def delete_user(self, user_id: str) -> dict[str, int]:
-        """Erase the user with all their events and slates; how many rows of each there were.
-
-        Events of an anonymous session carry no user_id and stay.
-        """
-        with self._writing() as connection:
-            return {
-                table.name: connection.execute(
-                    delete(table).where(table.c.user_id == user_id)
-                ).rowcount
-                for table in (events, slates, users)
-            }
+        with self._database.reading() as connection:
+            return last_seq(connection, slates)
 
     def cursor(self, name: str) -> int:
         """How far the named reader has come; 0 if it never started."""
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             value = connection.execute(select(cursors.c.value).where(cursors.c.name == name))
             return value.scalar() or 0
 
     def set_cursor(self, name: str, value: int) -> None:
-        with self._writing() as connection:
+        with self._database.writing() as connection:
             connection.execute(self._upsert_cursor, {"name": name, "value": value})
 
     def counts(self) -> dict[str, int]:
@@ -294,41 +264,11 @@ class Store:
             "items": select(func.count()).select_from(items).where(~items.c.deleted),
             "slates": select(func.count()).select_from(slates),
         }
-        with self._engine.connect() as connection:
+        with self._database.reading() as connection:
             return {n: connection.execute(s).scalar_one() for n, s in statements.items()}
 
-    @contextmanager
-    def _writing(self) -> Iterator[Connection]:
-        with self._write_lock, self._writer.begin() as connection:
-            yield connection
-
-    def _frame(self, statement: Select[Any], schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
-        with self._engine.connect() as connection:
-            parts = [
-                pl.DataFrame(
-                    [
-                        pl.Series(name, values, dtype)
-                        for (name, dtype), values in zip(
-                            schema.items(), zip(*rows, strict=True), strict=True
-                        )
-                    ]
-                )
-                for rows in connection.execute(statement).partitions(ROWS_AT_ONCE)
-            ]
-        return pl.concat([pl.DataFrame(schema=schema), *parts])
-
-
-def _columns(table: Table, names: Iterable[str], *where: ColumnElement[bool]) -> Select[Any]:
-    return select(*(table.c[name] for name in names)).where(*where)
-
-
-def _last(connection: Connection, table: Table) -> int:
-    return connection.execute(select(func.max(table.c.seq))).scalar() or 0
-
-
-def _expect_schema(frame: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> None:
-    if frame.schema != pl.Schema(schema):
-        raise DataError(
-            f"found columns {dict(frame.schema)}, expected {dict(schema)}; "
-            "check the rows first and store what was accepted"
-        )
+    def _link_what_came_before(self) -> None:
+        if self.cursor(LINKED) == 0:
+            with self._database.writing() as connection:
+                self._links.learn(connection, 0, known=True, anonymous=True, at_us=0)
+                connection.execute(self._upsert_cursor, {"name": LINKED, "value": 1})

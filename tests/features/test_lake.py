@@ -131,7 +131,7 @@ def test_a_killed_closing_repeats_cleanly(
             lake.close_events(store)
     # the world moves on before the next try, so batches and part names differ
     add(store, ("after", 1))
-    store.delete_user("nobody")
+    store.people.erase("nobody", requested_at_us=1)
     lake.close_events(store)
     assert_lake_equals_store(lake, store)
     assert all(name.endswith(".parquet") for name in parts(lake.root))
@@ -228,7 +228,7 @@ def test_a_forgotten_user_is_in_no_file(store: Store, tmp_path: Path) -> None:
     lake.close_events(store)
     lake.close_exposures(store)
     before = lake.digest()
-    store.delete_user("ann")
+    store.people.erase("ann", requested_at_us=1)
     assert lake.forget_user("ann") == 2 + 2
     assert lake.forget_user("ann") == 0
     assert lake.digest() != before

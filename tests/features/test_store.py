@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from features.errors import ConfigError, DataError
 from features.events import EVENT_SCHEMA, RecentEvents
-from features.store import STORED_EVENT_SCHEMA, USER_SCHEMA, Store
+from features.items import ITEM_SCHEMA
+from features.store import STORED_EVENT_SCHEMA, Shown, Store
 from tests.features.rows import NOON_US, event, events, item, items, open_store, slate
 
 
@@ -104,17 +105,6 @@ def test_recent_events_are_the_newest_before_now_oldest_first(store: Store) -> N
     assert recent.event_time_us.dtype == np.int64
 
 
-def test_what_another_user_did_in_a_shared_session_is_not_told(store: Store) -> None:
-    rows = [
-        event("1", user_id="ann", session_id="s", item_id="secret"),
-        event("2", user_id=None, session_id="s", item_id="nameless"),
-        event("3", user_id="bob", session_id="s", item_id="own"),
-    ]
-    store.append_events(events(*rows), received_at_us=NOON_US)
-    found = store.recent_events(user_id="bob", session_id="s", before_us=NOON_US + 1, limit=9)
-    assert recent_items(found) == ["nameless", "own"]
-
-
 def test_an_event_of_both_user_and_session_counts_once(store: Store) -> None:
     rows = [
         event("1", item_id="user", event_time_us=NOON_US),
@@ -174,8 +164,7 @@ def test_a_user_with_100_000_events_is_read_through_the_index(store: Store) -> N
         steps += 1
         return 0
 
-    driver = store._recent._connection.driver_connection
-    assert driver is not None
+    driver = store._recent._connection.dbapi_connection
     driver.set_progress_handler(count, 100)
     store.recent_events(user_id="bot", session_id="long", before_us=2 * NOON_US, limit=3)
     driver.set_progress_handler(None, 0)
@@ -288,18 +277,32 @@ def test_a_slate_whose_arrays_do_not_fit_is_refused() -> None:
         type(good)(**(values | {"item_ids": ("only",)}))
 
 
-def test_erasing_a_user_removes_every_row_of_theirs(store: Store) -> None:
-    users = pl.DataFrame([{"user_id": "ann", "attributes": "{}"}], schema=USER_SCHEMA)
-    assert store.upsert_users(users, updated_at_us=1) == 1
-    assert store.upsert_users(users, updated_at_us=2) == 0
-    assert store.user("ann") == {"user_id": "ann", "attributes": "{}"}
+def test_the_number_of_an_erased_event_is_not_given_again(store: Store) -> None:
     store.append_events(events(event("a"), event("b", user_id="bob"), event("c")), received_at_us=1)
-    store.append_slates([slate("r1"), slate("r2", user_id="bob")])
-    assert store.delete_user("ann") == {"events": 2, "slates": 1, "users": 1}
-    assert store.counts() == {"events": 1, "users": 0, "items": 0, "slates": 1}
-    assert store.user("ann") is None
+    store.people.erase("ann", requested_at_us=1)
     store.append_events(events(event("d")), received_at_us=1)
-    assert stored(store)["seq"].to_list() == [2, 4]  # the seq of an erased event is not given again
+    assert stored(store)["seq"].to_list() == [2, 4]
+
+
+def test_what_was_shown_is_told_by_request(store: Store) -> None:
+    store.append_slates([slate("r1", k=3), slate("r2", k=0, user_id=None)])
+    found = store.shown(["r1", "unknown", "r2"])
+    assert found == {
+        "r1": Shown("ann", None, "home", ("i0", "i1", "i2")),
+        "r2": Shown(None, None, "home", ()),
+    }
+    assert len(store.shown([*(f"none-{n}" for n in range(1_500)), "r1"])) == 1
+    assert store.shown([]) == {}
+
+
+def test_items_are_listed_page_by_page(store: Store) -> None:
+    store.upsert_items(items(*(item(name) for name in "dBac")), updated_at_us=1)
+    store.delete_items(["a"], updated_at_us=2)
+    first = store.items_after(None, 2)
+    assert first.schema == pl.Schema(ITEM_SCHEMA)
+    assert first["item_id"].to_list() == ["B", "c"]  # by their bytes, whatever the database
+    assert store.items_after("c", 2)["item_id"].to_list() == ["d"]
+    assert store.items_after("d", 2).is_empty()
 
 
 def test_cursors_start_at_zero_and_keep_their_value(store: Store) -> None:
