@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route
 
 from api.logs import line
-from features.engines import STORE_ERRORS
+from features.engines import STORE_ERRORS as STORE_ERRORS
 from features.errors import ConfigError, DataError, NotReady, RecsysError, ReleaseError
 
 log = logging.getLogger(__name__)
