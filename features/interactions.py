@@ -23,6 +23,11 @@ def shopper_id(user_id: str | None, session_id: str | None) -> str | None:
     return None if session_id is None else SESSION + session_id
 
 
+def user_of(shopper: str) -> str | None:
+    """The user who goes by the name; None for a session."""
+    return None if shopper.startswith(SESSION) else shopper.removeprefix(USER)
+
+
 def shopper_ids() -> pl.Expr:
     """`shopper_id` of the columns `user_id` and `session_id`."""
     user = pl.col("user_id")

@@ -6,7 +6,7 @@ The night asks the same functions about the past that the day asks about the pre
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -75,11 +75,10 @@ class Recommender:
         clock.lap("ranker")
         vectors = self.bundle.text.taste.vectors
         choice = compose(ask, scored, ruling, pins, vectors)
-        if ruling.has_quota and len(choice.chosen) < ask.k:
-            found.top_up(self.bundle, without(allowed, found.question.not_shown), WIDER)
+        if ruling.has_quota and len(choice.chosen) < ask.k:  # others than those it passed over
+            found.top_up(self.bundle, found.may_top_up, WIDER)
             scored = self._score(found, ruling)
-            ruling.fired.clear()
-            ruling.fired |= hidden
+            ruling.fired = hidden
             choice = compose(ask, scored, ruling, pins, vectors)
         answer = self._answer(ask, found, scored, choice, ruling, removed)
         clock.lap("slate")
@@ -96,6 +95,14 @@ class Recommender:
 
     def remove_items(self, item_ids: Sequence[str]) -> None:
         self.catalog.remove(item_ids)
+
+    def shoppers(self) -> list[str]:
+        """Names, by `features.interactions.shopper_id`, of whom the release has learned."""
+        return self.bundle.factors.shoppers()
+
+    def forget_shoppers(self, shoppers: Iterable[str]) -> None:
+        """Answer them as strangers; what they do from now on counts."""
+        self.bundle.factors.forget(shoppers)
 
     def queries(self, ask: Ask) -> Queries:
         """The request as a batch of one; what the shopper is looking at counts as just viewed."""
@@ -127,17 +134,19 @@ class Recommender:
         removals = {"in_context": found.question.not_shown}
         if found.question.policy.filter_viewed:
             viewed = self.catalog.rows(ask.recent.item_ids)
-            removals["viewed"] = viewed[~np.isin(viewed, list(pins))]
+            removals["viewed"] = viewed[~np.isin(viewed, list(pins))] if pins else viewed
         keep, removed = keep_mask(found.candidates.item_rows, removals)
         found.candidates = select(found.candidates, keep)
-        found.enter(np.array(list(pins), np.int32))
-        missing = ask.k - len(found.candidates)
+        if pins:
+            found.enter(np.array(list(pins), np.int32))
+        of_later_pages = sum(at >= ask.first_position + ask.k for at, _ in pins.values())
+        missing = ask.k + of_later_pages - len(found.candidates)
+        found.may_top_up = without(allowed, np.concatenate(list(removals.values())))
         if missing > 0:
-            left = without(allowed, np.concatenate(list(removals.values())))
-            found.top_up(self.bundle, left, missing)
+            found.top_up(self.bundle, found.may_top_up, missing)
         if len(found.candidates) == 0:
-            left = without(allowed, removals["in_context"])
-            found.top_up(self.bundle, left, ask.k, said="viewed")
+            found.may_top_up = without(allowed, removals["in_context"])
+            found.top_up(self.bundle, found.may_top_up, ask.k, said="viewed")
         return removed
 
     def _score(self, found: Found, ruling: Ruling) -> Scored:

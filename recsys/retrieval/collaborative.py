@@ -1,6 +1,6 @@
 """What similar shoppers took, on the request path: factors as plain arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,15 @@ class FactorModel:
     def user_row(self, user_id: str) -> int:
         """-1 for a shopper without any positive event before the training."""
         return self._row_of.get(user_id, -1)
+
+    def shoppers(self) -> list[str]:
+        """The names the model knows, of users and sessions."""
+        return list(self._row_of)
+
+    def forget(self, shoppers: Iterable[str]) -> None:
+        """They are strangers from now on; the release's files stay as they are."""
+        for name in shoppers:
+            self._row_of.pop(name, None)
 
     def user_vectors(self, user_rows: Int32Array) -> Float32Array:
         """(b,) → (b, d); zeros where the row is -1."""

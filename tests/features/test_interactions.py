@@ -2,7 +2,7 @@ import numpy as np
 import polars as pl
 
 from features.events import DEFAULT_EVENT_TYPES, US_PER_DAY, EventType
-from features.interactions import Interactions, shopper_id
+from features.interactions import Interactions, shopper_id, user_of
 from tests.features.logs import event_table, log_of
 
 
@@ -40,6 +40,7 @@ def test_no_two_shoppers_share_a_name_whatever_a_shop_calls_its_users() -> None:
     names = [shopper_id(user, session) for user, session in shoppers]
     assert len({*names}) == len(shoppers)
     assert names[0] == "ann"
+    assert [user_of(str(name)) for name in names] == [user for user, _ in shoppers]
     table = event_table(*((str(n), "a", "view", n) for n in range(len(shoppers)))).with_columns(
         user_id=pl.Series([user for user, _ in shoppers]),
         session_id=pl.Series([session for _, session in shoppers]),
