@@ -9,7 +9,20 @@ from pathlib import Path
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
-from api import browser, errors, events, health, items, metrics, placements, recommend, rules
+from api import (
+    browser,
+    bulk,
+    erasures,
+    errors,
+    events,
+    health,
+    items,
+    metrics,
+    placements,
+    recommend,
+    rules,
+    users,
+)
 from api.day import Day, every
 from api.directives import Directives
 from api.edge import Edge
@@ -63,6 +76,9 @@ def create_app(
         placements,
         rules,
         items,
+        users,
+        erasures,
+        bulk,
         events,
         health,
         metrics,
@@ -100,7 +116,13 @@ async def _open_day(settings: Settings, load: Load) -> AsyncIterator[Day]:
         )
         watches = [
             asyncio.create_task(every(settings.poll_interval_s, step))
-            for step in (live.look, live.follow, keys.look, directives.follow)
+            for step in (
+                live.look,
+                live.follow,
+                live.forget_erased,
+                keys.look,
+                directives.follow,
+            )
         ]
         log.info(line("open", store=store.counts(), releases=settings.releases_dir))
         try:

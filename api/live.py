@@ -8,14 +8,23 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
 from api.clock import now_us
-from api.live_items import EMBED_AT_ONCE, Serving, catch_up, hide, living
+from api.live_items import (
+    EMBED_AT_ONCE,
+    Serving,
+    catch_up,
+    forget,
+    forget_erased,
+    forget_erased_since,
+    hide,
+    living,
+)
 from api.logs import line
 from features.errors import NotReady, ReleaseError
 from features.items import ITEM_SCHEMA
@@ -115,6 +124,7 @@ class LiveRelease:
             created_at_us=manifest.created_at_us,
             change=manifest.catalogue_change,
         )
+        forget_erased_since(self._store, fresh, manifest.data_end_us)
         if follows:
             catch_up(self._store, fresh)
         else:  # be ready soon: only what must not be shown matters now, `follow` brings the rest
@@ -168,6 +178,16 @@ class LiveRelease:
         if len(items):
             vectors = await asyncio.to_thread(recommender.embed_items, items)
             recommender.put_items(items, vectors)
+
+    async def forget_erased(self) -> None:
+        """Users that other processes erased."""
+        if self.serving is not None:
+            await asyncio.to_thread(forget_erased, self._store, self.serving)
+
+    def forget(self, user_id: str, session_ids: Sequence[str]) -> None:
+        """What the release learned of somebody, at once."""
+        if self.serving is not None:
+            forget(self.serving, user_id, session_ids)
 
     def remove(self, item_id: str) -> None:
         """At once, before anything waits; `refresh` afterwards settles it with the store."""

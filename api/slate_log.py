@@ -31,20 +31,33 @@ class SlateLog:
         self.lost = 0  # the store refused, again and again
         self._store = store
         self._queue: queue.Queue[Entry | None] = queue.Queue(capacity)
+        self._unwritten: dict[str, SlateRecord] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_until_closed, name="slate-log")
         self._thread.start()
 
     def offer(self, slate: SlateRecord, page: PageRecord | None = None) -> bool:
         """Never blocks; False, counted and logged if the queue is full."""
+        self._unwritten[slate.request_id] = slate
         try:
             self._queue.put_nowait((slate, page))
         except queue.Full:
+            del self._unwritten[slate.request_id]
             self.dropped += 1
             if self.dropped.bit_count() == 1:  # the 1st, 2nd, 4th, 8th …: a flood is not logged
                 log.error(line("slates_dropped", total=self.dropped, waiting=self._queue.qsize()))
             return False
         return True
+
+    def unwritten(self, request_id: str) -> SlateRecord | None:
+        """A slate that is not in the store yet; ask here first, then there."""
+        return self._unwritten.get(request_id)
+
+    def flush(self) -> None:
+        """Return when everything offered before is in the store, or is counted as lost."""
+        waiting = list(self._unwritten)
+        while any(request_id in self._unwritten for request_id in waiting):
+            time.sleep(GATHER_S / 5)
 
     @property
     def is_full(self) -> bool:
@@ -86,6 +99,13 @@ class SlateLog:
         return batch, False
 
     def _write(self, batch: list[Entry]) -> None:
+        try:
+            self._store_or_lose(batch)
+        finally:
+            for slate, _ in batch:
+                self._unwritten.pop(slate.request_id, None)
+
+    def _store_or_lose(self, batch: list[Entry]) -> None:
         slates = [slate for slate, _ in batch]
         pages = [page for _, page in batch if page is not None]
         for wait_s in (*RETRY_AFTER_S, None):

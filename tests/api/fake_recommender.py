@@ -5,6 +5,7 @@ It is to the server what the real one is, without a night's work in front of eac
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
 
@@ -31,6 +32,7 @@ class FakeRecommender:
         self.release_id = release_id
         self.answers: bool = facts["answers"]
         self.catalog = Catalog(pl.read_parquet(folder / "items.parquet"))
+        self.known: list[str] = facts.get("shoppers", [])
         self.n_embedded = 0
         self.embed_s = 0.0
 
@@ -72,6 +74,12 @@ class FakeRecommender:
 
     def remove_items(self, item_ids: list[str]) -> None:
         self.catalog.remove(item_ids)
+
+    def shoppers(self) -> list[str]:
+        return self.known
+
+    def forget_shoppers(self, shoppers: Iterable[str]) -> None:
+        self.known = [name for name in self.known if name not in {*shoppers}]
 
     def _answer(self, rows: list[int], ask: Ask, ruling: Ruling, hidden: int) -> Answer:
         k = len(rows)
