@@ -17,6 +17,7 @@ from api.event_log import EventLog, Fate
 from api.slate_log import SlateLog
 from features.arrays import BoolArray
 from features.events import DEFAULT_EVENT_TYPES, RecentEvents
+from features.pages import PageRecord
 from features.slates import SlateRecord
 from features.store import Store
 from tests.api.conftest import Client, Shop, event, until
@@ -37,9 +38,11 @@ class SlowStore(Store):
         self._wait()
         return self._real.append_events(new_events, received_at_us=received_at_us)
 
-    def append_slates(self, new_slates: Sequence[SlateRecord]) -> int:
+    def append_slates(
+        self, new_slates: Sequence[SlateRecord], pages: Sequence[PageRecord] = ()
+    ) -> int:
         self._wait()
-        return self._real.append_slates(new_slates)
+        return self._real.append_slates(new_slates, pages)
 
     def _wait(self) -> None:
         assert self.go.wait(10)
