@@ -185,6 +185,9 @@ class Ready(Shape):
     release_age_s: float
     items: int = Field(description="that can be recommended")
     refused: list[RefusedRelease]
+    unreadable: dict[str, str] = Field(
+        description="stored rules and placements that were skipped, and why"
+    )
     slates: dict[str, int] = Field(description="waiting, written, dropped, lost")
     events_waiting: int
 

@@ -43,6 +43,7 @@ async def readyz(request: Request) -> Response:
             "release_age_s": (now_us() - serving.created_at_us) / US_PER_SECOND,
             "items": serving.recommender.catalog.n_available,
             "refused": [{"release_id": name, "reason": r.reason} for name, r in refused],
+            "unreadable": dict(today.directives.known.unreadable),
             "slates": today.slates.counts(),
             "events_waiting": today.events.waiting,
         }

@@ -15,6 +15,7 @@ from api.day import Day, answered, day, read, request_id
 from api.directives import filters
 from api.keys import ScopedRoute, caller, charge
 from api.live_items import Serving
+from api.metrics import Metrics
 from api.next_pages import MAX_SHOWN, expired
 from api.openapi import documented
 from api.showing import add_descriptions, content, log_slate, missing
@@ -37,7 +38,7 @@ async def recommend(request: Request) -> Response:
         return _validated(request, today, serving, body)
     shopper = shopper_of(today, body.user_id, body.session_id, now_us())
     asked = first_page(today, serving, shopper, body, request_id(request))
-    answer = _answer_first(today, asked)
+    answer = _answer_first(request, today, asked)
     return await _response(today, asked, answer)
 
 
@@ -64,7 +65,7 @@ async def next_page(request: Request) -> Response:
     asked = Asked(page, ask, serving, failed, chain.root_id)
     answer = serving.recommender.recommend(ask)
     today.pages.turn(chain, ask, answer.item_ids)
-    today.directives.count(answer.fired)
+    _count(request, asked, answer)
     return await _response(today, asked, answer)
 
 
@@ -91,7 +92,7 @@ async def many(request: Request) -> Response:
     for number, slate in enumerate(body.slates):
         named = f"{request_id(request)}-{number}"
         asked = first_page(today, serving, shopper, _beside(shopper, slate, shown), named)
-        answer = _answer_first(today, asked)
+        answer = _answer_first(request, today, asked)
         shown += answer.item_ids
         pages.append((asked, answer))
     slates = [content(asked, answer) for asked, answer in pages]
@@ -112,12 +113,19 @@ def _beside(shopper: Shopper, slate: SlateBody, shown: tuple[str, ...]) -> PageB
     )
 
 
-def _answer_first(today: Day, asked: Asked) -> Answer:
+def _answer_first(request: Request, today: Day, asked: Asked) -> Answer:
     answer = asked.serving.recommender.recommend(asked.ask)
     if answer.item_ids:
         today.pages.begin(asked.ask, asked.body, answer.item_ids)
-    today.directives.count(answer.fired)
+    _count(request, asked, answer)
     return answer
+
+
+def _count(request: Request, asked: Asked, answer: Answer) -> None:
+    day(request).directives.count(answer.fired)
+    metrics: Metrics = request.app.state.metrics
+    metrics.recommended(asked.ask.placement, answer)
+    metrics.failed(asked.degraded)
 
 
 async def _response(today: Day, asked: Asked, answer: Answer) -> Response:
