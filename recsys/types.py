@@ -131,7 +131,12 @@ class Answer:
     explanations: tuple[dict[str, object], ...] | None
     about_item_ids: tuple[str, ...]  # what the slate goes with; empty: with the shopper
     degraded: tuple[str, ...]  # parts that failed
-    fallbacks: tuple[str, ...]  # "popular": topped up by it; "viewed": seen items shown again
-    fired: dict[str, int]  # rule_id → items of this slate it placed, moved, or candidates it removed
-    removed: dict[str, int]  # why candidates were dropped → how many
+    # "popular": topped up by it; "viewed": seen items shown again; "shopper": nothing to be about
+    # or words that could not be read; "co_visited": no baskets to tell what is bought together
+    fallbacks: tuple[str, ...]
+    # rule_id → items of this slate it placed or moved, those of the catalogue it hid, candidates
+    # its quota passed over; rules that did nothing are not in it
+    fired: dict[str, int]
+    # "excluded", "hidden": items that else might be shown; "in_context", "viewed": candidates
+    removed: dict[str, int]
     stage_ms: dict[str, float]

@@ -70,6 +70,8 @@ def _pinned(
     """Pins come first to every quota, by position; one that finds it full is not shown."""
     here: dict[int, int] = {}
     later: list[int] = []
+    if not pins:
+        return Pinned({}, [], np.empty(0, np.int64))
     by_place = sorted((place, row) for row, place in pins.items())
     rows = scored.candidates.item_rows
     of_row = {int(rows[at]): int(at) for at in np.flatnonzero(np.isin(rows, list(pins)))}

@@ -30,6 +30,7 @@ class Found:
     answers: dict[str, Retrieved] = field(default_factory=dict)
     candidates: Candidates = field(default_factory=lambda: merge({}, 1))
     words_vector: Float32Array | None = None  # (1, d) what was typed, among the items' words
+    may_top_up: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))  # (n_items,)
     degraded: list[str] = field(default_factory=list)
     fallbacks: list[str] = field(default_factory=list)
 
