@@ -56,7 +56,7 @@ def erase(connection: Connection, user_id: str, requested_at_us: int) -> Erasure
     of_user = select(session_links.c.session_id).where(session_links.c.user_id == user_id)
     session_ids = tuple(connection.execute(of_user.order_by(session_links.c.session_id)).scalars())
     counts = {
-        table.name: sum(
+        str(table.name): sum(  # plain text, which every JSON writer knows
             connection.execute(delete(table).where(theirs)).rowcount
             for theirs in _rows_of(table, user_id)
         )
@@ -64,7 +64,7 @@ def erase(connection: Connection, user_id: str, requested_at_us: int) -> Erasure
     }
     for table in (session_links, users):
         gone = delete(table).where(table.c.user_id == user_id)
-        counts[table.name] = connection.execute(gone).rowcount
+        counts[str(table.name)] = connection.execute(gone).rowcount
     connection.execute(delete(claims).where(claims.c.user_id == user_id))
     salt = _salt(connection)
     made = Erasure(secrets.token_hex(16), user_id, session_ids, requested_at_us, counts, None, None)
