@@ -39,7 +39,7 @@ def main() -> None:
     try:
         settings, around = _checked_settings(), tracing(os.environ)
         if not options.without_keys:
-            _check_host(settings, options.host)
+            check_host(settings, options.host)
     except RecsysError as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         sys.exit(2)
@@ -64,7 +64,7 @@ def _checked_settings() -> Settings:
     return settings
 
 
-def _check_host(settings: Settings, host: str) -> None:
+def check_host(settings: Settings, host: str) -> None:
     """Without any key everybody is an admin: fine for this machine, not for a network."""
     with Store.open(settings.database_url) as store:
         is_open = not store.keys.all()
