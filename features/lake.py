@@ -4,12 +4,15 @@ The rule: after `close_events` the lake holds exactly the events up to the store
 the folder of the UTC day it happened on. It asks for no `until`: the newest day is simply not
 finished yet and gets another part next time, as every day does whose events arrive late; readers
 cut by time.
+
+Parts keep who was known when an event arrived. Whose an anonymous session was lies beside them,
+in `links.parquet`, and is looked up when they are read, as `features/recent.py` does by day.
 """
 
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -19,10 +22,13 @@ import polars as pl
 
 from features.errors import DataError
 from features.events import EVENT_SCHEMA, US_PER_DAY
+from features.links import LINK_SCHEMA
 from features.slates import EXPOSURE_SCHEMA, exposures
 from features.store import Store
 
 TABLES = ("events", "exposures")
+LINKS_FILE = "links.parquet"  # LINK_SCHEMA
+FORGOTTEN_FILE = "forgotten.txt"  # a line a removal: a part may keep its size and lose a row
 ROWS_AT_ONCE = 1_000_000  # rows held in memory while days are written: some hundred MB
 
 
@@ -60,46 +66,82 @@ class Lake:
 
         return self._close(store, "exposures", "shown_at_us", store.last_slate_seq(), frames)
 
+    def close_links(self, store: Store) -> bool:
+        """Whether a login has given history a user, or an erasure taken it, since the last time."""
+        path, links = self.root / LINKS_FILE, store.people.links()
+        known = pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=LINK_SCHEMA)
+        if links.equals(known):
+            return False
+        _write_whole(links, path)
+        return True
+
     def scan_events(
         self, *, start_us: int | None = None, end_us: int | None = None
     ) -> pl.LazyFrame:
-        """EVENT_SCHEMA rows with start_us ≤ event_time_us < end_us, each event once."""
+        """EVENT_SCHEMA rows with start_us ≤ event_time_us < end_us, each event once.
+
+        What a session did without a user carries the user it is linked to.
+        """
         return self._scan("events", EVENT_SCHEMA, "event_time_us", start_us, end_us)
 
     def scan_exposures(
         self, *, start_us: int | None = None, end_us: int | None = None
     ) -> pl.LazyFrame:
-        """EXPOSURE_SCHEMA rows with start_us ≤ shown_at_us < end_us."""
+        """EXPOSURE_SCHEMA rows with start_us ≤ shown_at_us < end_us; their users as for events."""
         return self._scan("exposures", EXPOSURE_SCHEMA, "shown_at_us", start_us, end_us)
 
     def digest(self, tables: Sequence[str] = TABLES, *, end_us: int | None = None) -> str:
-        """Equal as long as no part of a day that starts before `end_us` is new or rewritten."""
+        """Equal as long as no part of a day that starts before `end_us` is new or rewritten.
+
+        And as long as every row has the user that it had.
+        """
         found = hashlib.sha256()
+        for beside in (self.root / LINKS_FILE, self.root / FORGOTTEN_FILE):
+            found.update(beside.read_bytes() if beside.exists() else b"")
         for table in tables:
             for part in self._parts(table, None, end_us):
                 name = part.relative_to(self.root).as_posix()
                 found.update(f"{name} {part.stat().st_size}\n".encode())
         return found.hexdigest()
 
-    def forget_user(self, user_id: str) -> int:
-        """Rewrite the parts that hold the user; how many rows of theirs there were.
+    def rows_by_user(self, owner_of: Mapping[str, str], user_ids: Sequence[str]) -> dict[str, int]:
+        """How many rows are the users' own or of the anonymous sessions `owner_of` gives them."""
+        found = dict.fromkeys(user_ids, 0)
+        theirs = _belongs_to(owner_of)
+        for table in TABLES:
+            parts = self._parts(table)
+            if parts:
+                rows = pl.scan_parquet(parts, hive_partitioning=False).select(theirs.alias("whose"))
+                counts = rows.filter(pl.col("whose").is_in(user_ids)).group_by("whose").len()
+                for user_id, count in counts.collect(engine="streaming").iter_rows():
+                    found[user_id] += count
+        return found
 
-        Erase them from the store first, or the next closing may bring rows back.
+    def forget(
+        self, owner_of: Mapping[str, str], user_ids: Sequence[str], *, marks: Iterable[str]
+    ) -> None:
+        """Rewrite the parts that hold such rows; killed anywhere, doing it again finishes it.
+
+        Erase the users from the store first, or the next closing may bring rows back. `marks`
+        are lines that tell this removal from others.
         """
-        removed = 0
+        for spool in self.root.glob(".spool-*"):  # of a closing that was killed
+            shutil.rmtree(spool)
+        for unfinished in self.root.glob("*/day=*/.part-*.unfinished"):
+            unfinished.unlink()
+        self.root.mkdir(parents=True, exist_ok=True)
+        with (self.root / FORGOTTEN_FILE).open("a") as file:
+            file.writelines(f"{mark}\n" for mark in marks)
+        is_theirs = _belongs_to(owner_of).is_in(user_ids).fill_null(value=False)
         for table in TABLES:
             for part in self._parts(table):
-                theirs = pl.col("user_id") == user_id
-                if pl.scan_parquet(part).filter(theirs).select(pl.len()).collect().item() == 0:
+                if not pl.scan_parquet(part).select(is_theirs.any()).collect().item():
                     continue
-                frame = pl.read_parquet(part, hive_partitioning=False)
-                kept = frame.filter(pl.col("user_id").ne_missing(user_id))
-                removed += len(frame) - len(kept)
+                kept = pl.read_parquet(part, hive_partitioning=False).filter(~is_theirs)
                 if kept.is_empty():
                     part.unlink()
                 else:
                     _write_whole(kept, part)
-        return removed
 
     def _close(
         self,
@@ -178,7 +220,15 @@ class Lake:
             rows = rows.filter(pl.col(time) >= start_us)
         if end_us is not None:
             rows = rows.filter(pl.col(time) < end_us)
-        return rows.select(*schema)
+        return self._with_owners(rows.select(*schema))
+
+    def _with_owners(self, rows: pl.LazyFrame) -> pl.LazyFrame:
+        path = self.root / LINKS_FILE
+        if not path.exists():
+            return rows
+        owners = pl.scan_parquet(path).select("session_id", owner="user_id")
+        known = rows.join(owners, on="session_id", how="left", maintain_order="left")
+        return known.with_columns(user_id=pl.coalesce("user_id", "owner")).drop("owner")
 
     def _parts(
         self, table: str, start_us: int | None = None, end_us: int | None = None
@@ -192,6 +242,14 @@ class Lake:
             last = f"day={_day_name((end_us - 1) // US_PER_DAY)}"
             folders = [folder for folder in folders if folder.name <= last]
         return [part for folder in folders for part in sorted(folder.glob("part-*.parquet"))]
+
+
+def _belongs_to(owner_of: Mapping[str, str]) -> pl.Expr:
+    """The row's user; without one, that of its session."""
+    owner = pl.col("session_id").replace_strict(
+        list(owner_of), list(owner_of.values()), default=None, return_dtype=pl.String
+    )
+    return pl.coalesce("user_id", owner)
 
 
 def _day_name(day: int) -> str:

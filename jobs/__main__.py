@@ -25,6 +25,7 @@ from jobs.console import Terminal
 from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
 from jobs.importing.summary import show_reports, worst_share
 from jobs.keys_commands import app as keys
+from jobs.people_commands import erase
 from jobs.sample import FIRST_DAY, Size, Storefront, write_sample
 from jobs.tuning_commands import benchmark_storefront, tune
 from recsys.releases import Releases
@@ -230,6 +231,7 @@ app.command()(benchmark_sources)
 app.command()(benchmark_cold_start)
 app.command()(benchmark_storefront)
 app.command()(tune)
+app.command()(erase)
 app.add_typer(keys, name="keys")
 
 

@@ -26,6 +26,7 @@ from features.store import Store
 from features.views import views_hash
 from jobs.curves import open_curves
 from jobs.gate import judge_release
+from jobs.ingest import ingest
 from jobs.live_release import TRAINING_THREADS, LiveRelease
 from jobs.night_config import NightConfig
 from jobs.plan import Places, Plan, end_of
@@ -102,9 +103,7 @@ class Night:
         self._workshop = Workshop(places.work, progress)
         self._change, _ = store.items_changed_after(0)
         lake = self._lake = Lake(places.lake)
-        closed = lake.close_events(store)
-        lake.close_exposures(store)
-        progress.say(f"ingest: {closed.rows:,} new events closed into {len(closed.days)} days")
+        ingest(store, places, now_us, progress)
         items = store.items()
         if items.is_empty():
             raise DataError("the catalogue is empty: import items before running a night")

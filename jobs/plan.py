@@ -28,6 +28,7 @@ class Places:
     releases: Path
     work: Path
     reports: Path
+    rejects: Path | None = None  # rows that imports refused
 
     @classmethod
     def of(cls, settings: Settings) -> "Places":
@@ -36,6 +37,7 @@ class Places:
             releases=settings.releases_dir,
             work=settings.work_dir,
             reports=settings.reports_dir,
+            rejects=settings.rejects_dir,
         )
 
 

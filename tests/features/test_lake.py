@@ -1,5 +1,6 @@
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -219,20 +220,74 @@ def test_only_empty_slates_still_move_the_cursor(store: Store, tmp_path: Path) -
     assert lake.scan_exposures().collect().is_empty()
 
 
-def test_a_forgotten_user_is_in_no_file(store: Store, tmp_path: Path) -> None:
-    lake = Lake(tmp_path / "lake")
-    others = [event("2", user_id="bob"), event("3", user_id=None, session_id="s")]
-    alone = event("4", event_time_us=NOON_US + US_PER_DAY)
-    store.append_events(events(event("1"), *others, alone), received_at_us=1)
-    store.append_slates([slate("r1"), slate("r2", user_id="bob")])
+def of_ann_and_bob(store: Store) -> None:
+    """Two users in one session, one of them on another day too; and strangers."""
+    nameless = {"user_id": None, "session_id": "s"}
+    rows = [
+        event("before", **nameless),
+        event("ann", session_id="s"),
+        event("bob", user_id="bob", session_id="s"),
+        event("after", **nameless),
+        event("stranger", user_id=None, session_id="t"),
+        event("alone", event_time_us=NOON_US + US_PER_DAY),
+    ]
+    store.append_events(events(*rows), received_at_us=1)
+    anonymous = replace(slate("r3", user_id=None), session_id="s")
+    store.append_slates([slate("r1"), slate("r2", user_id="bob"), anonymous])
+
+
+def close(lake: Lake, store: Store) -> None:
     lake.close_events(store)
     lake.close_exposures(store)
+    lake.close_links(store)
+
+
+def test_what_a_session_did_before_the_login_is_read_as_the_users(
+    store: Store, tmp_path: Path
+) -> None:
+    lake = Lake(tmp_path / "lake")
+    of_ann_and_bob(store)
+    close(lake, store)
+    users = dict(lake.scan_events().select("event_id", "user_id").collect().iter_rows())
+    assert users.pop("bob") == "bob"
+    assert users.pop("stranger") is None
+    assert users == dict.fromkeys(("before", "ann", "after", "alone"), "ann")
+    shown = lake.scan_exposures().select("request_id", "user_id").unique().collect()
+    assert dict(shown.iter_rows()) == {"r1": "ann", "r2": "bob", "r3": "ann"}
+
+
+def test_a_login_changes_the_digest_once_and_moves_no_row(store: Store, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    of_ann_and_bob(store)
+    close(lake, store)
+    before, order = lake.digest(), lake.scan_events().select("event_id").collect()
+    assert not lake.close_links(store)
+    store.people.link("elsewhere", "ann", linked_at_us=1)  # a session of which nothing is known
+    assert not lake.close_links(store)
+    assert lake.digest() == before
+    store.people.link("t", "cem", linked_at_us=1)
+    assert lake.close_links(store)
+    assert lake.digest() != before
+    found = lake.scan_events().collect()
+    assert found.select("event_id").equals(order)
+    assert found.filter(pl.col("event_id") == "stranger")["user_id"].to_list() == ["cem"]
+
+
+def test_a_forgotten_user_is_in_no_file(store: Store, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    of_ann_and_bob(store)
+    close(lake, store)
     before = lake.digest()
+    (lake.root / ".spool-events").mkdir()  # of a closing that was killed
     store.people.erase("ann", requested_at_us=1)
-    assert lake.forget_user("ann") == 2 + 2
-    assert lake.forget_user("ann") == 0
+    owner_of, users = {"s": "ann"}, ["ann", "nobody"]
+    assert lake.rows_by_user(owner_of, users) == {"ann": 4 + 4, "nobody": 0}
+    lake.forget(owner_of, users, marks=["receipt"])
+    lake.close_links(store)
+    assert lake.rows_by_user(owner_of, users) == {"ann": 0, "nobody": 0}
     assert lake.digest() != before
     assert_lake_equals_store(lake, store)
     assert lake.scan_exposures().collect()["user_id"].to_list() == ["bob", "bob"]
-    lake.close_events(store)
+    assert not any(b"ann" in path.read_bytes() for path in lake.root.rglob("*") if path.is_file())
+    close(lake, store)
     assert_lake_equals_store(lake, store)
