@@ -11,7 +11,7 @@ from api.slate_log import SlateLog
 from features.store import Store
 
 YOUNG_MS = 2_000  # a slate this young may still be on its way from another server to the store
-LOOK_AGAIN_S = 0.15  # three commits of a slate log
+LOOK_AGAIN_S = (0.05, 0.1, 0.2, 0.4)  # a slate log commits each 50 ms, a busy one later
 
 
 class Showing(Protocol):
@@ -40,9 +40,12 @@ async def showings(
     if rest:
         found |= await asyncio.to_thread(store.shown, rest)
     young = [r for r in rest if r not in found and _is_young(r)]
-    if young:
-        await asyncio.sleep(LOOK_AGAIN_S)
+    for wait_s in LOOK_AGAIN_S if young else ():
+        await asyncio.sleep(wait_s)
         found |= await asyncio.to_thread(store.shown, young)
+        young = [r for r in young if r not in found]
+        if not young:
+            break
     return found
 
 

@@ -31,7 +31,7 @@ def one_checked(user_id: str, body: UserBody) -> pl.DataFrame:
 
 def patched(stored: Mapping[str, object], patch: UserPatch) -> pl.DataFrame:
     """The stored row of `People.user` after a merge patch."""
-    attributes = orjson.loads(str(stored["attributes"]))
+    attributes = json.loads(str(stored["attributes"]))
     if "attributes" in patch.model_fields_set:
         attributes = merged(attributes, patch.attributes)
     body = UserBody.model_construct(attributes=attributes)
@@ -40,4 +40,4 @@ def patched(stored: Mapping[str, object], patch: UserPatch) -> pl.DataFrame:
 
 def described(users: pl.DataFrame) -> list[dict[str, object]]:
     """Rows of USER_SCHEMA as the storefront reads them, and could send them again."""
-    return [row | {"attributes": orjson.loads(row["attributes"])} for row in users.to_dicts()]
+    return [row | {"attributes": orjson.Fragment(row["attributes"])} for row in users.to_dicts()]

@@ -1,6 +1,7 @@
 """PUT, PATCH and GET /v1/users/{id}, GET /v1/users, their export, and POST /v1/sessions."""
 
 import asyncio
+import json
 from functools import partial
 from typing import Annotated
 
@@ -90,7 +91,9 @@ async def list_users(
 )
 async def export_user(request: Request, user_id: UserId) -> Response:
     export = await asyncio.to_thread(day(request).store.people.export, user_id)
-    return answered({"request_id": request_id(request), **export})
+    whole = {"request_id": request_id(request), **export}
+    # not orjson, which writes no integer beyond 64 bits
+    return Response(json.dumps(whole), media_type="application/json")
 
 
 @router.post(
