@@ -21,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
+    literal_column,
     null,
     or_,
     select,
@@ -28,7 +29,7 @@ from sqlalchemy import (
 )
 
 from features.engines import STORE_ERRORS
-from features.events import RecentEvents
+from features.events import SEEN, RecentEvents
 from features.tables import claims, events, session_links
 
 RETRY_AFTER_S = 1.0  # a server that is down must not cost every request a new connection
@@ -144,9 +145,10 @@ def _of_session() -> Select[Any]:
 def _newest(columns: Any, *which: ColumnElement[bool]) -> Select[Any]:  # noqa: ANN401
     # the event_id orders events of one time, here as in the night's tables
     chosen: list[Column[Any]] = [columns[name] for name in _COLUMNS]
+    is_told = columns.event_type != literal_column(f"'{SEEN}'")  # looked at is not yet liked
     return (
         select(*chosen)
-        .where(*which, columns.event_time_us < bindparam("before"))
+        .where(*which, columns.event_time_us < bindparam("before"), is_told)
         .order_by(columns.event_time_us.desc(), columns.event_id.desc())
         .limit(bindparam("most"))
     )
