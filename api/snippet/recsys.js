@@ -4,17 +4,17 @@
   "use strict";
 
   const STORED = "recsys.session";
-  const BATCH = 50; // events a request: a beacon takes 64 kB
+  const BATCH = 50; // events: a beacon takes 64 kB
   const KEEP = 1000; // events that wait; then the oldest go
   const PAUSE_MS = 1000; // what happens within it travels together
-  const SEEN_MS = 1000; // half of an item for a second counts as seen
+  const SEEN_MS = 1000; // half of an item for it counts as seen
 
   let config;
   let queue = [];
   let timer;
   let pause = PAUSE_MS;
   let sending = false;
-  const shown = new WeakMap(); // element → { itemId, requestId, timer }
+  const shown = new WeakMap(); // element to { itemId, requestId, timer }
 
   const id = () =>
     Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
@@ -23,7 +23,7 @@
     let kept;
     try {
       kept = consent && localStorage.getItem(STORED);
-    } catch {} // nothing may be stored: the session is in memory
+    } catch {} // nothing may be stored
     config = { key, endpoint: endpoint.replace(/\/$/, ""), user, session: session || kept || id() };
     allow(consent);
   }
@@ -79,7 +79,7 @@
     return answer;
   }
 
-  /* Text only: a title never becomes markup, an address never a script. */
+  /* A title never becomes markup, an address never a script. */
   function link({ item_id, properties = {} }) {
     const element = document.createElement("a");
     const url = properties.attributes?.url;
@@ -141,7 +141,7 @@
     queue = queue.filter((event) => !batch.includes(event));
   }
 
-  /* The page goes: what waits leaves as text, for which a beacon need not ask permission. */
+  /* The page goes, and what waits: as text, for which a beacon need not ask. */
   function leave() {
     while (queue.length) {
       const batch = queue.slice(0, BATCH);
@@ -152,7 +152,7 @@
     }
   }
 
-  /* What happened before in this session is the user's too. */
+  /* What happened in this session is the user's, too. */
   function login(userId) {
     config.user = String(userId);
     return asked("/v1/sessions", shopper());
