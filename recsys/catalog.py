@@ -1,7 +1,7 @@
 """The items as columns: what the day filters by, explains with and lets grow."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 
@@ -142,8 +142,8 @@ class Catalog:
             price = item.get("price")
             self.log_price[row] = _log(price) if isinstance(price, int | float) else np.nan
         for name, column in self._columns.items():
-            known = items["title"] if name == "title" else (item.get(name) for item in fields)
-            column.write(rows, known)
+            of_items = (item.get(name) for item in fields)
+            column.write(rows, _present(items["title"]) if name == "title" else of_items)
         self.available[rows] = items["available"].to_numpy()
         published = items["published_at_us"].cast(pl.Float64).fill_null(float("nan"))
         self.published_at_us[rows] = published.to_numpy()
@@ -233,13 +233,17 @@ class Catalog:
         """Built the first time a filter names the field, kept up afterwards."""
         if name not in self._columns:
             if name == "title":
-                self._columns[name] = ValueColumn(self.titles)
+                self._columns[name] = ValueColumn(_present(self.titles))
             elif name in self._attribute_names:
                 found = (orjson.loads(attributes).get(name) for attributes in self._attributes)
                 self._columns[name] = ValueColumn(found)
             else:  # callers' inventions get no column: it would cost a pass and stay for ever
                 return NumberColumn(np.broadcast_to(np.nan, len(self)))
         return self._columns[name]
+
+
+def _present(titles: Iterable[str]) -> Iterator[str | None]:
+    return (title or None for title in titles)
 
 
 def _log(price: float) -> float:

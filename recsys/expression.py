@@ -1,4 +1,4 @@
-"""Which items: a small safe language over the fields of items, read here, answered by columns.
+"""Which items: a small safe language over their fields, read here and answered by columns.
 
     brand in ("Acme", 'Bolt') and price between 10 and 20 and not tags = "refurbished"
 
@@ -8,7 +8,6 @@ stranger's expression costs no more than a few passes over the catalogue.
 
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
@@ -30,15 +29,15 @@ from recsys.conditions import (
     Within,
     parts,
 )
+from recsys.expression_errors import listed, misplaced, problem, unreadable
 
 MAX_LENGTH = 2_000  # characters: a screenful; longer ones are lists that belong into a tag
 MAX_CONDITIONS = 50  # each is a pass over the catalogue for who asks it first
 MAX_DEPTH = 30  # of and, or, not within each other; far from Python's own limit
-REMEMBERED = 4_096  # texts read before; 2,000 characters each at worst are 50 MB
+REMEMBERED = 1_024  # texts read before; twice the rules a shop may have, about 25 kB at worst
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_EXAMPLE = 'price < 20 or tags = "lamp"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +63,9 @@ def parse(text: str) -> Expression:
     try:
         root = _parser().parse(text)
     except UnexpectedCharacters as error:
-        raise _unreadable(text, cast(int, error.pos_in_stream)) from None
+        raise unreadable(text, cast(int, error.pos_in_stream)) from None
     except UnexpectedToken as error:
-        raise _misplaced(error, text) from None
+        raise misplaced(error, text) from None
     assert isinstance(root, Node)
     nodes = list(parts(root))
     deepest = max(depth for _, depth in nodes)
@@ -122,42 +121,11 @@ _KEYWORDS = {
     "true": "BOOLEAN",
     "false": "BOOLEAN",
 }
-
-
 _ESCAPES = {'"': '"', "'": "'", "`": "`", "\\": "\\", "n": "\n", "t": "\t"}
-
-# What the grammar's names are to who writes a filter.
-_WORDS = {
-    "a field": ("NAME", "QUOTED_NAME"),
-    "not": ("_NOT",),
-    "(": ("LPAR",),
-    "a value": ("TEXT", "NUMBER", "BOOLEAN"),
-    "=, !=, <, <=, >, >=": ("EQUAL", "UNEQUAL", "ORDER"),
-    "in": ("_IN",),
-    "between": ("_BETWEEN",),
-    "exists": ("_EXISTS",),
-    "and": ("_AND",),
-    "or": ("_OR",),
-    "a comma": ("COMMA",),
-    ")": ("RPAR",),
-    "the end": ("$END",),
-}
 _KINDS: dict[type | None, str] = {
     str: "text in quotes",
     bool: "true or false",
     float: "a number",
-}
-_ADVICE = {
-    "&": "write and",
-    "|": "write or",
-    "!": "write not, or != between a field and a value",
-    '"': 'close the quote with the sign that opened it, and write a quote within as \\"',
-    "'": "close the quote with the sign that opened it, and write a quote within as \\'",
-    "`": "close the field's name with a backquote",
-    "“": 'quotes are straight, "so"',
-    "”": 'quotes are straight, "so"',
-    "‘": "quotes are straight, 'so'",
-    "’": "quotes are straight, 'so'",
 }
 
 
@@ -219,7 +187,7 @@ class _Builder(Transformer[Token, Node]):
         name, low, high = tokens
         within = Within(str(name), _bound(name, low), _bound(name, high))
         if within.low > within.high:
-            raise _problem(
+            raise problem(
                 low, f"found {name} between {low} and {high}", "the smaller first", "swap them"
             )
         return within
@@ -231,8 +199,8 @@ class _Builder(Transformer[Token, Node]):
 def _unquoted(token: Token) -> str:
     for escape in re.finditer(r"\\(.)", token, re.DOTALL):
         if escape[1] not in _ESCAPES:
-            raise _problem(
-                token, f"found the escape {escape[0]}", _listed(f"\\{e}" for e in _ESCAPES)
+            raise problem(
+                token, f"found the escape {escape[0]}", listed(f"\\{e}" for e in _ESCAPES)
             )
     return re.sub(r"\\(.)", lambda escape: _ESCAPES[escape[1]], token[1:-1], flags=re.DOTALL)
 
@@ -250,7 +218,7 @@ def _value(name: Token, token: Token) -> Value:
         return _microseconds(name, token, value)
     found = type(value) if isinstance(value, str | bool) else float
     if kind is not None and kind is not found:
-        raise _problem(
+        raise problem(
             token, f"found {token}", f"{_KINDS[kind]}: {name} is compared with nothing else"
         )
     return value
@@ -260,7 +228,7 @@ def _number(token: Token) -> float:
     """Whole numbers stay whole: ids of 19 digits are told apart by = and in."""
     number = float(token)
     if not math.isfinite(number):
-        raise _problem(token, f"found {token}", "a number that a computer holds, below 1e308")
+        raise problem(token, f"found {token}", "a number that a computer holds, below 1e308")
     return int(token) if re.fullmatch("[+-]?[0-9]+", token) else number
 
 
@@ -268,7 +236,7 @@ def _bound(name: Token, token: Token) -> float:
     value = _value(name, token)
     if isinstance(value, str | bool):
         advice = "only numbers and published_at have an order; use =, != or in for others"
-        raise _problem(token, f"found {token}", "a number", advice)
+        raise problem(token, f"found {token}", "a number", advice)
     return float(value)
 
 
@@ -279,46 +247,7 @@ def _microseconds(name: Token, token: Token, value: Value) -> float:
         time = None
     if time is None or time.tzinfo is None:
         example = '"2026-11-23T18:00:00Z"'
-        raise _problem(
+        raise problem(
             token, f"found {token}", f"an ISO-8601 time with its zone for {name}, {example}"
         )
     return float((time - _EPOCH) // _MICROSECOND)
-
-
-def _unreadable(text: str, start: int) -> DataError:
-    advice = _ADVICE.get(
-        text[start], "put text into quotes, and unusual field names into `backquotes`"
-    )
-    return _problem(
-        start, f"found {text[start]}", "a field, a value or a sign of comparison", advice
-    )
-
-
-def _misplaced(error: UnexpectedToken, text: str) -> DataError:
-    token, accepted = error.token, error.accepts or error.expected
-    expected = _listed(word for word, names in _WORDS.items() if not accepted.isdisjoint(names))
-    if token.type == "$END":
-        return _problem(
-            len(text), "found the end", expected, f"write a whole condition, {_EXAMPLE}"
-        )
-    advice = f"write conditions such as {_EXAMPLE}, joined by and, or, not"
-    if token.type == "NAME" and "TEXT" in accepted:
-        advice = f'text stands in quotes, "{token}"'
-    elif token.type == "TEXT" and "NAME" in accepted:
-        advice = "a field stands bare or in `backquotes`"
-    elif token.type in ("EQUAL", "ORDER") and "TEXT" in accepted:
-        advice = "one sign of comparison stands between a field and a value"
-    elif token.type in _KEYWORDS.values() and "NAME" in accepted:
-        advice = f"a field of that name stands in backquotes, `{token}`"
-    return _problem(token, f"found {token}", expected, advice)
-
-
-def _problem(where: Token | int, found: str, expected: str, advice: str = "") -> DataError:
-    start = where if isinstance(where, int) else where.start_pos or 0
-    place = f"the filter, character {start + 1}: {found}, expected {expected}"
-    return DataError(f"{place}; {advice}" if advice else place)
-
-
-def _listed(words: Iterable[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} or {last}" if most else last
