@@ -27,6 +27,7 @@ from jobs.importing.summary import show_reports, worst_share
 from jobs.keys_commands import app as keys
 from jobs.people_commands import erase
 from jobs.sample import FIRST_DAY, Size, Storefront, write_sample
+from jobs.serving_commands import benchmark_serving
 from jobs.tuning_commands import benchmark_storefront, tune
 from recsys.releases import Releases
 from recsys.settings import read_settings
@@ -230,6 +231,7 @@ app.command()(benchmark_peers)
 app.command()(benchmark_sources)
 app.command()(benchmark_cold_start)
 app.command()(benchmark_storefront)
+app.command()(benchmark_serving)
 app.command()(tune)
 app.command()(erase)
 app.add_typer(keys, name="keys")
