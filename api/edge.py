@@ -1,5 +1,6 @@
 """What every request meets first and last: its id, limits on its size, its log line."""
 
+import asyncio
 import logging
 import time
 
@@ -14,6 +15,8 @@ from api.logs import current_request_id, line
 log = logging.getLogger(__name__)
 
 REQUEST_ID_HEADER = "X-Request-ID"
+PATIENCE_S = 20.0  # for a body to come, plus its size at a bad phone connection's speed
+SLOWEST_BYTES_PER_S = 5_000
 
 
 class Edge:
@@ -32,7 +35,7 @@ class Edge:
         exchange = start_exchange(scope)
         token = current_request_id.set(exchange.request_id)
         try:
-            await self._answer(scope, exchange, _counted(receive, exchange), _told(send, exchange))
+            await self._answer(scope, exchange, counted(receive, exchange), _told(send, exchange))
         except ClientDisconnect:
             log.info(line("client_left", method=scope["method"], route=_route(scope)))
         finally:
@@ -69,17 +72,26 @@ def _check_head(scope: Scope, exchange: Exchange) -> None:
         )
 
 
-def _counted(receive: Receive, exchange: Exchange) -> Receive:
-    n_bytes = 0
+def counted(receive: Receive, exchange: Exchange, *, patience_s: float = PATIENCE_S) -> Receive:
+    """The body, as long as it is neither too long nor too slow: ApiError 413 or 408."""
+    n_bytes, is_whole = 0, False
 
-    async def counted() -> Message:
-        nonlocal n_bytes
-        message = await receive()
+    async def counted_and_timed() -> Message:
+        nonlocal n_bytes, is_whole
+        if is_whole:  # what comes now is that the caller leaves, and that may take its time
+            return await receive()
+        late_s = exchange.started_s + patience_s + n_bytes / SLOWEST_BYTES_PER_S
+        try:
+            async with asyncio.timeout(late_s - time.perf_counter()):
+                message = await receive()
+        except TimeoutError:
+            raise ApiError(408, f"After {n_bytes:,} bytes the rest of the body is late.") from None
         n_bytes += len(message.get("body", b""))
+        is_whole = not message.get("more_body", False)
         exchange.check_size(n_bytes)
         return message
 
-    return counted
+    return counted_and_timed
 
 
 def _told(send: Send, exchange: Exchange) -> Send:
@@ -96,7 +108,7 @@ def _told(send: Send, exchange: Exchange) -> Send:
 
 def _route(scope: Scope) -> str:
     """Its template, never the path itself: that names shoppers, and anybody makes those up."""
-    return getattr(scope.get("route"), "path", "none")
+    return getattr(scope.get("route"), "path_format", "none")
 
 
 def _count(scope: Scope, exchange: Exchange, took_s: float) -> None:

@@ -30,6 +30,7 @@ CODES: dict[str, tuple[int, str]] = {
     "not_found": (404, "no such path, or nothing under this id"),
     "page_expired": (404, "the slate to continue is unknown or too old; ask for a new one"),
     "method_not_allowed": (405, "the path has no such method; Allow names those it has"),
+    "request_timeout": (408, "the body came too slowly; the connection is closed"),
     "payload_too_large": (413, "the body is larger than the key or the endpoint allows"),
     "unsupported_media_type": (415, "the body is not sent as the type this endpoint takes"),
     "invalid_request": (422, "not what this endpoint takes; `details` names each field"),
@@ -69,6 +70,8 @@ class ApiError(Exception):
 def _usual_headers(status: int) -> dict[str, str]:
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}
+    if status == 408:
+        return {"Connection": "close"}
     return {"Retry-After": str(RETRY_AFTER_S)} if status in (429, 503) else {}
 
 

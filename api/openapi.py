@@ -45,7 +45,7 @@ def documented(
     `max_body_bytes` replaces what the caller's key allows. A route without a scope lets nobody in.
     """
     kept_out = () if scope == PUBLIC else (401, 403, 429, 503)
-    body_errors = (413, 415, 422) if takes else ()
+    body_errors = (408, 413, 415, 422) if takes else ()
     responses: dict[int, dict[str, Any]] = {200: {"model": answer, "description": "success"}}
     for status in sorted({400, 431, 500, *errors, *kept_out, *body_errors}):
         responses[status] = _error(status)

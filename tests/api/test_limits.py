@@ -1,5 +1,6 @@
 """How often, and how much at once, a key may send."""
 
+import asyncio
 import ipaddress
 from collections.abc import Iterator
 
@@ -9,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message
 
 from api.answers import Alive
 from api.day import answered, request_id
+from api.edge import counted
+from api.errors import ApiError
+from api.exchange import start_exchange
 from api.keys import ScopedRoute, charge
 from api.limits import FailureMeters, Meter, Rate
 from api.openapi import documented
@@ -182,6 +187,37 @@ def test_a_subscriber_s_ipv6_network_is_one_address() -> None:
 
 
 # --- bodies
+
+
+def read_slowly(chunks: list[tuple[float, bytes]], patience_s: float) -> int:
+    """Bytes read of a body whose chunks each take some seconds to come."""
+    coming = iter(chunks)
+
+    async def receive() -> Message:
+        after_s, chunk = next(coming, (60.0, b""))
+        await asyncio.sleep(after_s)
+        return {"type": "http.request", "body": chunk, "more_body": True}
+
+    async def read() -> int:
+        exchange = start_exchange({"type": "http", "headers": [], "query_string": b""})
+        body, n_bytes = counted(receive, exchange, patience_s=patience_s), 0
+        while n_bytes < sum(len(chunk) for _, chunk in chunks) or not chunks:
+            n_bytes += len((await body())["body"])
+        return n_bytes
+
+    return asyncio.run(read())
+
+
+def test_a_body_that_does_not_come_is_not_waited_for() -> None:
+    for chunks in ([], [(0.0, b"{"), (60.0, b"}")], [(0.02, b"x")] * 100):
+        with pytest.raises(ApiError) as late:
+            read_slowly(chunks, 0.1)
+        assert (late.value.status, late.value.code) == (408, "request_timeout")
+        assert late.value.headers["Connection"] == "close"
+
+
+def test_a_long_body_has_the_time_it_needs() -> None:
+    assert read_slowly([(0.02, b"x" * 1_000)] * 10, 0.1) == 10_000
 
 
 @pytest.mark.parametrize("has_length", [True, False])
