@@ -90,7 +90,8 @@ class Directives:
         return rules
 
     def count(self, fired: Iterable[str]) -> None:
-        self.fired.update(fired)
+        """Each rule once a slate; `fired` may be a mapping."""
+        self.fired.update(list(fired))
 
 
 def own_name(body: BaseModel, field_name: str, name: str) -> dict[str, object]:

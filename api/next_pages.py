@@ -19,7 +19,8 @@ from recsys.types import Ask
 log = logging.getLogger(__name__)
 
 MAX_SHOWN = 2_000  # items over all pages: nobody scrolls further, and each page excludes them all
-CAPACITY = 10_000  # slates; 20 s at 500 requests/s; the store knows the others
+CAPACITY = 200_000  # ids, at most 50 MB of them; the store knows the slates that do not fit
+USUAL = 20  # ids, what a slate costs beside those that were asked with: 10,000 usual slates fit
 YOUNG_US = 2 * US_PER_SECOND  # a slate this young may still be on its way to the store
 LOOK_AGAIN_S = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 
@@ -34,6 +35,12 @@ class Chain:
     shown: list[str]
     page_ids: list[str] = field(default_factory=list)  # but the first
 
+    @property
+    def size(self) -> int:
+        """In ids; those shown are the catalogue's own texts."""
+        beside = len(self.body.shown_beside) if isinstance(self.body, PageBody) else 0
+        return USUAL + len(self.body.exclude_ids) + len(self.body.context_item_ids) + beside
+
 
 class PageMemory:
     """The latest slates of this process; the store has those of all, a moment later.
@@ -47,6 +54,7 @@ class PageMemory:
         self._capacity = capacity
         self._chains: OrderedDict[str, Chain] = OrderedDict()  # by root_id, the newest last
         self._root_of: dict[str, str] = {}  # of further pages
+        self._size = 0
 
     def __len__(self) -> int:
         return len(self._chains)
@@ -122,17 +130,20 @@ class PageMemory:
         return chain
 
     def _keep(self, chain: Chain) -> None:
+        if chain.root_id not in self._chains:
+            self._size += chain.size
         self._chains[chain.root_id] = chain
         self._chains.move_to_end(chain.root_id)
         since_us = chain.turned_at_us - KEPT_US
-        while len(self._chains) > self._capacity or self._oldest().turned_at_us < since_us:
-            self._drop(self._oldest().root_id)
-
-    def _oldest(self) -> Chain:
-        return next(iter(self._chains.values()))
+        while (oldest := next(iter(self._chains.values()))) is not chain and (
+            self._size > self._capacity or oldest.turned_at_us < since_us
+        ):
+            self._drop(oldest.root_id)
 
     def _drop(self, root_id: str) -> None:
-        for page_id in self._chains.pop(root_id).page_ids:
+        chain = self._chains.pop(root_id)
+        self._size -= chain.size
+        for page_id in chain.page_ids:
             self._root_of.pop(page_id, None)
 
 

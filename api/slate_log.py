@@ -14,6 +14,7 @@ from features.store import Store
 log = logging.getLogger(__name__)
 
 CAPACITY = 10_000  # 20 s at 500 requests/s; about 300 MB of slates of 10 items, far less usually
+MAX_WAITING_CHARS = 200_000_000  # of questions, which callers can make long; usually 100 each
 BATCH = 500  # slates a commit
 GATHER_S = 0.05  # one commit each 50 ms costs nothing, and a crash loses no more than that
 RETRY_AFTER_S = (0.1, 0.5, 2.0, 5.0)  # a locked store frees itself in seconds; a full disk does not
@@ -31,6 +32,7 @@ class SlateLog:
         self.lost = 0  # the store refused, again and again
         self._store = store
         self._queue: queue.Queue[Entry | None] = queue.Queue(capacity)
+        self._offered = self._taken = 0  # characters of questions; each has one thread that counts
         self._unwritten: dict[str, SlateRecord] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._write_until_closed, name="slate-log")
@@ -39,7 +41,10 @@ class SlateLog:
     def offer(self, slate: SlateRecord, page: PageRecord | None = None) -> bool:
         """Never blocks; False, counted and logged if the queue is full."""
         self._unwritten[slate.request_id] = slate
+        n_chars = len(page.asked) if page else 0
         try:
+            if self._offered + n_chars - self._taken > MAX_WAITING_CHARS:
+                raise queue.Full
             self._queue.put_nowait((slate, page))
         except queue.Full:
             del self._unwritten[slate.request_id]
@@ -47,6 +52,7 @@ class SlateLog:
             if self.dropped.bit_count() == 1:  # the 1st, 2nd, 4th, 8th …: a flood is not logged
                 log.error(line("slates_dropped", total=self.dropped, waiting=self._queue.qsize()))
             return False
+        self._offered += n_chars
         return True
 
     def unwritten(self, request_id: str) -> SlateRecord | None:
@@ -108,6 +114,7 @@ class SlateLog:
     def _store_or_lose(self, batch: list[Entry]) -> None:
         slates = [slate for slate, _ in batch]
         pages = [page for _, page in batch if page is not None]
+        self._taken += sum(len(page.asked) for page in pages)
         for wait_s in (*RETRY_AFTER_S, None):
             try:
                 self._store.append_slates(slates, pages)
