@@ -7,6 +7,7 @@ import pytest
 from features.events import RecentEvents
 from features.store import Store
 from tests.api.conftest import Client, event, until
+from tests.api.keys import bearer, give
 
 
 def asked(client: Client, *slates: dict[str, object], **body: object) -> dict[str, Any]:
@@ -69,6 +70,17 @@ def test_a_slate_that_cannot_be_answered_names_itself(client: Client) -> None:
     assert answer.json()["error"]["code"] == "unknown_placement"
     bad = client.post("/v1/recommend/many", json={"slates": [{}, {"k": 0}]})
     assert bad.json()["error"]["details"][0]["field"] == "slates.1.k"
+
+
+def test_each_slate_counts_for_the_keys_rate(client: Client) -> None:
+    key = bearer(give(client, "browser", rate_per_s=0.001, burst=5))
+    sent: dict[str, Any] = {
+        "url": "/v1/recommend/many",
+        "json": {"slates": [{}] * 3},
+        "headers": key,
+    }
+    assert client.post(**sent).status_code == 200
+    assert client.post(**sent).status_code == 429
 
 
 def test_an_empty_slate_leaves_the_others_as_they_are(client: Client) -> None:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from api.next_pages import PageMemory
+from api.next_pages import USUAL, PageMemory
 from features.pages import KEPT_US, Pages
 from tests.api.conftest import Client, Shop, event, open_client, until
 
@@ -130,12 +130,23 @@ def test_a_restart_keeps_the_pages(shop: Shop) -> None:
 
 def test_what_does_not_fit_into_memory_is_in_the_store(shop: Shop) -> None:
     with open_client(shop) as client:
-        client.day.pages._capacity = 3
+        client.day.pages._capacity = 3 * USUAL
         pages = [client.recommend(k=5) for _ in range(5)]
         until(lambda: client.day.slates.written == 5)
         assert len(client.day.pages) == 3
         for page in pages:
             assert ids(turned(client, page["request_id"])) == EVERYTHING[5:10]
+
+
+def test_long_questions_push_out_others_sooner(client: Client) -> None:
+    client.day.pages._capacity = 100 * USUAL
+    for _ in range(5):
+        client.recommend(exclude_ids=[f"x{n}" for n in range(1_000)])
+    assert len(client.day.pages) == 1
+    first = client.recommend()
+    assert len(client.day.pages) == 2
+    client.day.pages.forget("nobody")
+    assert ids(turned(client, first["request_id"]))
 
 
 def test_an_unknown_page_is_404(client: Client) -> None:

@@ -8,6 +8,7 @@ from sqlalchemy.exc import OperationalError
 from features.events import RecentEvents
 from features.store import Store
 from tests.api.conftest import Client, Shop, event, item, items, open_client, until
+from tests.api.keys import bearer, give
 
 
 def refused(client: Client, **body: object) -> dict[str, Any]:
@@ -77,6 +78,30 @@ def test_explain_gives_numbers_and_what_was_removed(client: Client) -> None:
     assert "explanation" in answer["items"][0]
     assert answer["rules"] == {}
     assert "removed" in answer
+
+
+def test_numbers_and_policies_are_for_keys_that_allow_them(client: Client) -> None:
+    browser = bearer(give(client, "browser"))
+    server = bearer(give(client, "server"))
+    for body in ({"explain": True}, {"policy": {"exploration": 0.5}}):
+        for path, asked in (("", body), ("/many", {"slates": [{}, body]})):
+            sent: dict[str, Any] = {"url": f"/v1/recommend{path}", "json": asked}
+            assert client.post(**sent, headers=browser).status_code == 403
+            assert client.post(**sent, headers=server).status_code == 200
+    tried = client.post("/v1/recommend", json={"validate_only": True}, headers=browser)
+    assert tried.json()["valid"] is True
+
+
+def test_a_page_may_be_continued_with_a_lesser_key_but_numbers_stay_behind(client: Client) -> None:
+    browser = bearer(give(client, "browser"))
+    server = bearer(give(client, "server"))
+    asked = {"explain": True, "policy": {"diversity": 0.5}, "k": 2}
+    first = client.post("/v1/recommend", json=asked, headers=server).json()
+    for headers, explained in ((browser, False), (server, True)):
+        then = client.post(
+            "/v1/recommend/next", json={"request_id": first["request_id"]}, headers=headers
+        ).json()
+        assert ("explanation" in then["items"][0], "removed" in then) == (explained, explained)
 
 
 def test_validate_only_checks_everything_and_shows_nothing(client: Client) -> None:

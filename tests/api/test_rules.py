@@ -8,8 +8,10 @@ import pytest
 import api.rules
 from api.directives import RULE
 from tests.api.conftest import Client, Shop, open_client, until
+from tests.api.keys import bearer, give
 
 HIDE = {"action": "hide", "where": "item_id = 'i19'"}
+TWO = {"action": "hide", "where": "item_id in ('i19', 'i18')"}
 
 
 def put(client: Client, rule_id: str, **body: object) -> dict[str, Any]:
@@ -57,14 +59,14 @@ def test_a_rule_holds_in_its_window_only(client: Client) -> None:
 
 
 def test_firings_are_counted_and_explained(client: Client) -> None:
-    put(client, "hide", then=HIDE)
+    put(client, "hide", then=TWO)
     put(client, "idle", then={"action": "hide", "where": "item_id = 'nobody'"})
     for _ in range(3):
         client.recommend()
     answer = client.recommend(explain=True)
-    assert answer["rules"] == {"hide": 1}
+    assert answer["rules"] == {"hide": 2}, "items"
     counts = {r["rule_id"]: r["fired"] for r in client.get("/v1/rules").json()["rules"]}
-    assert counts == {"hide": 4, "idle": 0}
+    assert counts == {"hide": 4, "idle": 0}, "slates"
     assert client.get("/v1/rules/hide").json()["fired"] == 4
     assert client.day.directives.fired == {"hide": 4}
 
@@ -166,6 +168,15 @@ def test_rules_outlive_a_restart_and_what_cannot_be_read_is_named(shop: Shop) ->
         assert list(client.get("/readyz").json()["unreadable"]) == ["rule/bad"]
         assert client.delete("/v1/rules/bad").status_code == 200
         assert client.get("/readyz").json()["unreadable"] == {}
+
+
+def test_rules_and_placements_are_for_admins(client: Client) -> None:
+    server, admin = (bearer(give(client, role)) for role in ("server", "admin"))
+    for path in ("/v1/rules", "/v1/placements"):
+        assert client.get(path, headers=server).status_code == 403
+        assert client.get(path, headers=admin).status_code == 200
+    for method, path in (("PUT", "/v1/rules/r"), ("POST", "/v1/rules/preview")):
+        assert client.request(method, path, json={"then": HIDE}, headers=server).status_code == 403
 
 
 def preview(client: Client, **body: object) -> dict[str, Any]:

@@ -91,14 +91,13 @@ def test_a_known_user_is_not_a_stranger_and_sees_nothing_twice(movies: Client) -
 
 
 def test_movies_like_toy_story_are_for_children_or_from_its_makers(movies: Client) -> None:
-    answer = movies.get(f"/v1/items/{TOY_STORY}/similar?k=10").json()["items"]
+    answer = movies.recommend(placement="similar", context_item_ids=[TOY_STORY])["items"]
     assert TOY_STORY_2 in [entry["item_id"] for entry in answer]
     assert sum(bool({"Children", "Animation"} & genres(movies, e)) for e in answer) >= 5
 
 
 def test_a_movie_is_found_by_its_words(movies: Client) -> None:
-    found = movies.post("/v1/search", json={"query": "toy story", "k": 5}).json()["items"]
-    assert {TOY_STORY, TOY_STORY_2} <= {entry["item_id"] for entry in found}
+    assert {TOY_STORY, TOY_STORY_2} <= {*movies.shown(query="toy story", k=5)}
 
 
 def test_three_horror_movies_make_a_horror_fan(movies: Client) -> None:
