@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from features.errors import ConfigError
 from jobs.serving_driver import K
 from jobs.serving_server import ask
 from jobs.serving_shop import Shop
@@ -39,7 +40,7 @@ def found_item(port: int, key: str, number: int) -> float:
     item_id, name = f"new-{number}", f"zebra lamp number {number}"
     item = {"title": name, "tags": ["lamp"], "attributes": {"price": 10.0}}
     began = time.perf_counter()
-    ask(port, "PUT", f"/v1/items/{item_id}", json.dumps(item).encode(), key)
+    _succeeded(*ask(port, "PUT", f"/v1/items/{item_id}", json.dumps(item).encode(), key))
     while time.perf_counter() - began < PATIENCE_S:
         items = _asked(port, key, "/v1/recommend", {"query": name, "k": 50})["items"]
         if item_id in [item["item_id"] for item in items]:
@@ -48,7 +49,13 @@ def found_item(port: int, key: str, number: int) -> float:
 
 
 def _asked(port: int, key: str, path: str, body: dict[str, object]) -> Any:  # noqa: ANN401  JSON
-    return json.loads(ask(port, "POST", path, json.dumps(body).encode(), key)[1])
+    return json.loads(_succeeded(*ask(port, "POST", path, json.dumps(body).encode(), key)))
+
+
+def _succeeded(status: int, answer: bytes) -> bytes:
+    if not 200 <= status < 300:  # any success
+        raise ConfigError(f"the server answered {status}: {answer[:300].decode()}; see its log")
+    return answer
 
 
 def stages_of(timings: Sequence[str]) -> dict[str, float]:

@@ -20,6 +20,7 @@ from recsys.progress import Progress
 from recsys.ranking.ranker import Ranker
 from recsys.releases import Manifest, Releases
 from recsys.retrieval.collaborative import FactorModel
+from recsys.retrieval.encoder import EncoderCard
 from recsys.retrieval.index import VectorIndex
 from recsys.retrieval.shortlist import IndexReport
 from recsys.retrieval.text_space import TASTE, WORDS, TextMaps, TextVectors, save_text_vectors
@@ -100,10 +101,11 @@ def _write_text(
 ) -> tuple[dict[str, IndexReport], Float32Array]:
     folder = draft / "text"
     folder.mkdir(exist_ok=True)
-    dim = 384 if shop.size.items else 0
-    maps = TextMaps(_map(dim, shop.rng), _map(dim, shop.rng))
+    width = EncoderCard.load(draft / "encoder").dim
+    maps = TextMaps(_map(width, shop.rng), _map(width, shop.rng))
     maps.save(folder)
-    vectors = TextVectors(shop.vectors(TEXT_DIM), shop.vectors(TEXT_DIM))
+    dim = maps.words.projection.shape[1]
+    vectors = TextVectors(shop.vectors(dim), shop.vectors(dim))
     save_text_vectors(vectors, folder)
     indexes = {}
     for file, matrix in ((WORDS, vectors.words), (TASTE, vectors.taste)):
