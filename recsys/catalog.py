@@ -191,7 +191,8 @@ class Catalog:
         return comparable(orjson.loads(self._attributes[row]).get(name))
 
     def _tag_name(self, tag_row: int) -> str:
-        self._tag_names += islice(self.tag_row_of, len(self._tag_names), None)
+        if tag_row >= len(self._tag_names):  # going through them costs as many steps as there are
+            self._tag_names += islice(self.tag_row_of, len(self._tag_names), None)
         return self._tag_names[tag_row]
 
     def attributes_json(self, row: int) -> str:
