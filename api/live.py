@@ -129,6 +129,8 @@ class LiveRelease:
             catch_up(self._store, fresh)
         else:  # be ready soon: only what must not be shown matters now, `follow` brings the rest
             hide(recommender, self._store.items_changed_after(fresh.change)[1])
+        if self.serving is not None:  # no request waits for the columns that filters ask of now
+            recommender.catalog.prepare(self.serving.recommender.catalog.columns)
         for _ in range(WARM_UP_ANSWERS):
             probe(recommender)
         return fresh

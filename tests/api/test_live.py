@@ -118,6 +118,14 @@ def test_a_new_release_knows_what_changed_since_its_night(shop: Shop, client: Cl
     assert "i19" not in client.shown(k=100)
 
 
+def test_a_new_release_has_the_columns_that_filters_ask_of(shop: Shop, client: Client) -> None:
+    filtered = {"k": 3, "filter": "price = 10 and nobody_has_this = 1"}
+    assert client.post("/v1/recommend", json=filtered).status_code == 200
+    shop.publish("r2")
+    until(lambda: client.serves("r2"))
+    assert _fake(client).catalog.columns == ("price",)
+
+
 def test_items_put_while_a_release_loads_reach_it(shop: Shop) -> None:
     loading, go_on = threading.Event(), threading.Event()
     shop.publish("r1")
