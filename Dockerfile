@@ -13,7 +13,9 @@ COPY features features
 COPY recsys recsys
 COPY jobs jobs
 COPY api api
-RUN pip install -c constraints.txt .
+# otel, to send traces
+ARG EXTRAS=
+RUN pip install -c constraints.txt ".${EXTRAS:+[${EXTRAS}]}"
 
 FROM day-packages AS night-packages
 # without the index torch brings gigabytes of CUDA; leave it out where the night has a GPU
