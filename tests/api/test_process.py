@@ -91,10 +91,9 @@ def test_no_acknowledged_event_is_lost_when_the_server_is_killed(real_settings: 
     assert len({*told}) == len(told)
 
 
-def test_a_server_told_to_stop_answers_everyone_and_writes_every_slate(
-    real_settings: Settings,
-) -> None:
+def test_a_server_told_to_stop_answers_everyone_and_loses_nothing(real_settings: Settings) -> None:
     request_ids: list[str] = []
+    told: list[str] = []
     stopping = threading.Event()
 
     def shop_on(server: Server, shopper: int) -> None:
@@ -107,18 +106,20 @@ def test_a_server_told_to_stop_answers_everyone_and_writes_every_slate(
             assert answer.status_code == 200, answer.text
             request_ids.append(answer.json()["request_id"])
 
-    with started(real_settings) as server, ThreadPoolExecutor(3) as pool:
-        shoppers = [pool.submit(shop_on, server, n) for n in range(3)]
-        until(lambda: len(request_ids) > 100, within_s=30)
+    with started(real_settings) as server, ThreadPoolExecutor(5) as pool:
+        busy = [pool.submit(shop_on, server, n) for n in range(3)]
+        busy += [pool.submit(tell_on, server, n, told) for n in range(2)]
+        until(lambda: len(request_ids) > 100 and len(told) > 100, within_s=30)
         stopping.set()
         server.process.send_signal(signal.SIGTERM)
-        for shopper in shoppers:
-            shopper.result()
+        for one in busy:
+            one.result()
         ended = server.process.wait(timeout=20)
         log = server.log.read_text()
     assert ended == -signal.SIGTERM, log  # uvicorn hands the signal on when all is done
     assert "slate_log_closed" in log
     assert "Traceback" not in log
+    assert {*told} <= stored_ids(real_settings)
     with Store.open(real_settings.database_url) as store:
         assert all(store.slate(request_id) is not None for request_id in request_ids)
 

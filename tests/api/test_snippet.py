@@ -164,7 +164,9 @@ def test_items_are_seen_when_they_are_scrolled_into_view_and_once(open_site: Sit
     request_id = open_site.slate()["request_id"]
     time.sleep(2.5)  # longer than a second in view and the pause before it is told
     assert open_site.told() == []
-    open_site.run("scrollTo(0, document.querySelector('.recsys-item').offsetTop - 500)")
+    open_site.run(
+        "scrollTo(0, document.querySelector('.recsys-item').offsetTop + 200 - innerHeight)"
+    )
     until(lambda: len(open_site.told_of(SEEN)) == 1)  # 200 pixels: the first, a third of the second
     open_site.run("scrollTo(0, 10000)")
     until(lambda: len(open_site.told_of(SEEN)) == 4)
