@@ -224,3 +224,13 @@ def test_a_preview_is_of_the_moment_that_is_asked_for(client: Client) -> None:
 def test_a_preview_warns_as_writing_does(client: Client) -> None:
     (warning,) = preview(client, rule={"then": pin("ghost")}, ask={})["warnings"]
     assert "'ghost'" in warning
+
+
+@pytest.mark.parametrize(
+    "at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59.999999-23:59", "1969-07-20T00:00:00Z"]
+)
+def test_any_moment_is_a_moment(client: Client, at: str) -> None:
+    assert put(client, "since", starts_at=at, then=HIDE)["starts_at"]
+    assert put(client, "until", ends_at=at, then=HIDE)["ends_at"]
+    assert len(ids(preview(client, rule={"then": pin("i00")}, ask={}, at=at)["with_rule"])) == 10
+    assert len(client.shown()) == 10
