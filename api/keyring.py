@@ -60,11 +60,6 @@ class KeyRing:
             for origin in () if known.is_revoked else known.caller.origins:
                 self._origins[origin] = max(self._origins.get(origin, 0), known.until_us)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether no key was ever made."""
-        return self._known is not None and not self._known
-
     def lists(self, origin: str) -> bool:
         """Whether a page of this origin may use some key."""
         return self._origins.get(origin, 0) > now_us()
