@@ -4,6 +4,7 @@ One pure function with two callers: the night passes the history as it was at a 
 day passes the live one. No other code computes these values, so they cannot drift apart.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,10 +83,20 @@ class History:
 
 
 def history_views(
-    history: History, candidates: Int32Array, now_us: int, relations: ItemRelations
+    history: History,
+    candidates: Int32Array,
+    now_us: int,
+    relations: ItemRelations,
+    *,
+    gathered: Mapping[str, Float32Array] | None = None,
 ) -> Float32Array:
-    """(n_candidates, len(HISTORY_VIEWS)); NaN where the history says nothing."""
-    out = np.full((len(candidates), len(HISTORY_VIEWS)), np.nan, np.float32)
+    """(n_candidates, len(HISTORY_VIEWS)); NaN where the history says nothing.
+
+    `gathered` spares reading the candidates' rows of `relations.vectors` again.
+    """
+    these = gathered or {name: relations.vectors[name][candidates] for name in VECTORS}
+    # by view in memory: each is written at once
+    out = np.full((len(HISTORY_VIEWS), len(candidates)), np.nan, np.float32).T
     if len(history.item_rows) == 0 or len(candidates) == 0:
         out[:, HISTORY_VIEWS.index("history_length")] = 0.0
         return out
@@ -95,13 +106,11 @@ def history_views(
     co_visited, follows = _in_lists(
         history.item_rows, candidates, lists, lists.scores, lists.follows
     )
-    alike = np.stack(
-        [
-            *(_cosines(relations.vectors[v], candidates, history.item_rows) for v in VECTORS),
-            co_visited,
-            tags.cosines(),
-        ]
-    )
+    alike = np.empty((len(RELATIONS), len(candidates), len(recent)), np.float32)
+    for place, name in enumerate(VECTORS):
+        _cosines(these[name], relations.vectors[name][history.item_rows], out=alike[place])
+    alike[-2] = co_visited
+    alike[-1] = tags.cosines()
     columns = [
         *_likenesses(alike, recent),
         np.einsum("ch,h->c", co_visited, history.recent(step_weights(len(recent)))),
@@ -119,31 +128,26 @@ def history_views(
 
 def _likenesses(alike: Float32Array, recent: Float32Array) -> Float32Array:
     """(n_relations · len(LIKENESSES), n_candidates) of (n_relations, n_candidates, n_history)."""
-    top = alike
+    found = np.empty((alike.shape[0], len(LIKENESSES), alike.shape[1]), np.float32)
+    found[:, 0] = alike[:, :, -1]
     if alike.shape[2] > TOP:
         top = np.partition(alike, -TOP, axis=2)[:, :, -TOP:]
-    found = np.stack(
-        [
-            alike[:, :, -1],
-            top.max(axis=2),
-            top.mean(axis=2),
-            # einsum: OpenBLAS raises "invalid value" on finite matrices this narrow
-            np.einsum("rch,h->rc", alike, recent),
-        ],
-        axis=1,
-    )
+        one, two, three = (top[:, :, place] for place in range(TOP))  # a loop of three is slow
+        found[:, 1] = np.maximum(np.maximum(one, two), three)
+        found[:, 2] = (one + two + three) / np.float32(TOP)
+    else:
+        found[:, 1] = alike.max(axis=2)
+        found[:, 2] = alike.mean(axis=2)
+    # einsum: OpenBLAS raises "invalid value" on finite matrices this narrow
+    np.einsum("rch,h->rc", alike, recent, out=found[:, 3])
     return found.reshape(-1, alike.shape[1])
 
 
-def _cosines(
-    vectors: Float32Array, candidates: Int32Array, history_rows: Int32Array
-) -> Float32Array:
-    """(n_candidates, n_history); 0 where a vector is zero."""
-    these, past = vectors[candidates], vectors[history_rows]
-    products = these @ past.T  # scaled afterwards: it is much smaller than the vectors
-    products /= _lengths(these)[:, None]
-    products /= _lengths(past)
-    return products
+def _cosines(these: Float32Array, past: Float32Array, *, out: Float32Array) -> None:
+    """(n_candidates, n_history) of two sets of vectors; 0 where one is zero."""
+    np.matmul(these, past.T, out=out)  # scaled afterwards: it is much smaller than the vectors
+    out /= _lengths(these)[:, None]
+    out /= _lengths(past)
 
 
 def unit_rows(vectors: Float32Array) -> Float32Array:
@@ -264,6 +268,9 @@ def _tags_of(history_rows: Int32Array, candidates: Int32Array, relations: ItemRe
 def _seen(history: History, candidates: Int32Array, now_us: int) -> tuple[Float64Array, ...]:
     """Events on the candidate, days since the last, their weight by recency, one in a day."""
     same = candidates[:, None] == history.item_rows[None, :]
+    if not same.any():  # as usual where what was seen is hidden
+        nothing = np.zeros(len(candidates))
+        return nothing, np.full(len(candidates), np.nan), nothing, nothing
     days = np.maximum(now_us - history.time_us, 0) / US_PER_DAY
     since = np.where(same, days, np.inf).min(axis=1)
     return (

@@ -151,11 +151,6 @@ class Bundle:
                 log_price=self.catalog.log_price,
             ),
             snapshots=self.snapshots,
-            source_vectors={
-                "next_item": sequence,
-                "similar_text": text,
-                "collaborative": factors,
-            },
             type_weights=self.type_weights,
         )
 

@@ -12,6 +12,9 @@ from features.views import AFFINITIES, FEATURE_NAMES, WITHIN_LIST
 from features.within import quantiles, z_scores
 from recsys.types import Candidates, Queries
 
+# By source with query vectors: which vectors of the items they meet.
+SPACES = {"next_item": "sequence", "similar_text": "text", "collaborative": "factors"}
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureInputs:
@@ -19,7 +22,6 @@ class FeatureInputs:
 
     relations: ItemRelations
     snapshots: Snapshots
-    source_vectors: dict[str, Float32Array]  # by source: item vectors its query vectors meet
     type_weights: Float32Array  # (n_event_types,)
 
 
@@ -32,11 +34,13 @@ def feature_rows(queries: Queries, candidates: Candidates, inputs: FeatureInputs
     for query, span in _spans(candidates):
         history = history_of(queries, query, inputs.type_weights)
         rows, now_us = candidates.item_rows[span], int(queries.now_us[query])
-        from_history[span] = history_views(history, rows, now_us, inputs.relations)
+        relations = inputs.relations
+        gathered = {name: matrix[rows] for name, matrix in relations.vectors.items()}
+        from_history[span] = history_views(history, rows, now_us, relations, gathered=gathered)
         for column, source in enumerate(AFFINITIES):
             vectors = candidates.query_vectors.get(source)
             if vectors is not None and vectors[query].any():  # else it knows not this shopper
-                affinities[span, column] = inputs.source_vectors[source][rows] @ vectors[query]
+                affinities[span, column] = gathered[SPACES[source]] @ vectors[query]
     ranks = candidates.source_ranks
     own = [
         np.where(np.isnan(ranks), 0.0, 1.0 / (1.0 + ranks)),

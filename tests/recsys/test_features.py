@@ -49,7 +49,7 @@ def rows_of(log: Interactions, past: PastQueries) -> Float32Array:
         tag_rarity=np.array([1, 0], np.float32),
         log_price=np.zeros(n, np.float32),
     )
-    inputs = FeatureInputs(relations, snapshots, {"similar_text": text}, WEIGHTS)
+    inputs = FeatureInputs(relations, snapshots, WEIGHTS)
     return feature_rows(past.queries, merge(answers, len(past)), inputs)
 
 
