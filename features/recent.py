@@ -98,10 +98,11 @@ class RecentReader:
 
     def _connect(self) -> None:
         """Out of the pool's hands, and without transactions: none stays open between requests."""
-        self._connection = self._engine.raw_connection()
-        self._connection.detach()
+        pooled = self._engine.raw_connection()
+        self._connection = pooled.dbapi_connection
+        pooled.detach()
         if self._engine.dialect.name == "postgresql":
-            self._connection.dbapi_connection.autocommit = True
+            self._connection.autocommit = True
         self._cursor = self._connection.cursor()
 
     def _disconnect(self) -> None:

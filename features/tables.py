@@ -69,7 +69,7 @@ slates = Table(
     Column("session_id", _Id),
     Column("placement", Text, nullable=False),
     Column("shown_at_us", BigInteger, nullable=False),
-    Column("release_id", Text, nullable=False),
+    Column("release_id", _Id, nullable=False),
     Column("experiment", Text),
     Column("variant", Text),
     Column("first_position", Integer, nullable=False),

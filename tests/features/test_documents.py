@@ -1,10 +1,8 @@
-from pathlib import Path
-
-from tests.features.rows import open_store
+from features.store import Store
 
 
-def test_a_document_is_kept_by_kind_and_name(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_a_document_is_kept_by_kind_and_name(url: str) -> None:
+    with Store.open(url) as store:
         documents = store.documents
         assert documents.put("rule", "b", '{"n": 1}', updated_at_us=1)
         assert documents.put("rule", "a", "{}", updated_at_us=1)
@@ -15,8 +13,8 @@ def test_a_document_is_kept_by_kind_and_name(tmp_path: Path) -> None:
         assert documents.all("unknown") == {}
 
 
-def test_only_real_changes_move_the_number_and_a_deletion_is_one(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store, open_store(tmp_path) as other_process:
+def test_only_real_changes_move_the_number_and_a_deletion_is_one(url: str) -> None:
+    with Store.open(url) as store, Store.open(url) as other_process:
         documents = store.documents
         assert documents.last_change() == 0
         documents.put("rule", "a", "{}", updated_at_us=1)

@@ -1,6 +1,7 @@
 """Whose an event is must be one answer, by day and by night."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -75,10 +76,9 @@ def test_a_users_history_is_the_same_by_day_and_by_night(
                 assert by_day(store, user_id) == by_night(lake, user_id)
 
 
-def test_logins_shared_devices_and_late_events(tmp_path_factory: pytest.TempPathFactory) -> None:
-    folder = tmp_path_factory.mktemp("identity")
-    lake = Lake(folder / "lake")
-    with open_store(folder) as store:
+def test_logins_shared_devices_and_late_events(url: str, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    with Store.open(url) as store:
         first: list[list[Told] | Login] = [
             [(None, "s", 1), (None, "s", 2)],
             ("s", "ann"),

@@ -1,11 +1,10 @@
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
 from features.keys import KeyRecord
-from tests.features.rows import open_store
+from features.store import Store
 
 KEY = KeyRecord(
     key_id="k1",
@@ -20,18 +19,18 @@ KEY = KeyRecord(
 )
 
 
-def test_keys_come_back_as_they_were_made_in_their_order(tmp_path: Path) -> None:
+def test_keys_come_back_as_they_were_made_in_their_order(url: str) -> None:
     older = replace(KEY, key_id="z", origins=(), created_at_us=4, expires_at_us=9)
-    with open_store(tmp_path) as store:
+    with Store.open(url) as store:
         assert store.keys.all() == []
         store.keys.add(KEY)
         store.keys.add(older)
-    with open_store(tmp_path) as store:
+    with Store.open(url) as store:
         assert store.keys.all() == [older, KEY]
 
 
-def test_a_key_is_revoked_once(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_a_key_is_revoked_once(url: str) -> None:
+    with Store.open(url) as store:
         store.keys.add(KEY)
         assert store.keys.revoke("k1", at_us=7)
         assert not store.keys.revoke("k1", at_us=8)
@@ -39,8 +38,8 @@ def test_a_key_is_revoked_once(tmp_path: Path) -> None:
         assert store.keys.all() == [replace(KEY, revoked_at_us=7)]
 
 
-def test_a_key_id_is_given_once(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_a_key_id_is_given_once(url: str) -> None:
+    with Store.open(url) as store:
         store.keys.add(KEY)
         with pytest.raises(IntegrityError):
             store.keys.add(replace(KEY, name="another"))

@@ -1,5 +1,4 @@
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +16,6 @@ from features.lake import ClosedDays, Lake
 from features.slates import EXPOSURE_SCHEMA
 from features.store import STORED_EVENT_SCHEMA, Store
 from tests.features.rows import NOON_US, event, events, open_store, slate
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(tmp_path) as opened:
-        yield opened
 
 
 def parts(root: Path) -> list[str]:

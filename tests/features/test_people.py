@@ -1,11 +1,9 @@
-from pathlib import Path
-
 import polars as pl
 import pytest
 
 from features.people import USER_SCHEMA
 from features.store import Store
-from tests.features.rows import NOON_US, event, events, open_store, slate
+from tests.features.rows import NOON_US, event, events, slate
 
 
 def recent(store: Store, user_id: str | None, session_id: str | None = None) -> list[str]:
@@ -30,8 +28,8 @@ def users(*ids: str, attributes: str = "{}") -> pl.DataFrame:
     return pl.DataFrame({"user_id": ids, "attributes": attributes}, schema=USER_SCHEMA)
 
 
-def test_users_are_stored_and_listed_page_by_page(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_users_are_stored_and_listed_page_by_page(url: str) -> None:
+    with Store.open(url) as store:
         people = store.people
         assert people.upsert_users(users("bob", "Ann", "cem"), updated_at_us=1) == 3
         assert people.upsert_users(users("bob"), updated_at_us=2) == 0
@@ -43,8 +41,8 @@ def test_users_are_stored_and_listed_page_by_page(tmp_path: Path) -> None:
         assert people.after("cem", 2).schema == pl.Schema(USER_SCHEMA)
 
 
-def test_what_a_session_did_before_the_login_is_the_users(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_what_a_session_did_before_the_login_is_the_users(url: str) -> None:
+    with Store.open(url) as store:
         tell(store, (None, "s", "before"), (None, "other", "strangers"))
         assert recent(store, "ann") == []
         assert store.people.link("s", "ann", linked_at_us=NOON_US)
@@ -57,8 +55,8 @@ def test_what_a_session_did_before_the_login_is_the_users(tmp_path: Path) -> Non
         assert store.people.owner("other") is None
 
 
-def test_an_event_with_both_ids_is_a_login(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_an_event_with_both_ids_is_a_login(url: str) -> None:
+    with Store.open(url) as store:
         tell(store, (None, "s", "before"))
         tell(store, (None, "s", "same batch"), ("ann", "s", "known"), (None, "s", "after"))
         assert recent(store, "ann") == ["before", "same batch", "known", "after"]
@@ -66,14 +64,14 @@ def test_an_event_with_both_ids_is_a_login(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("in_one_batch", [True, False])
-def test_the_first_user_of_a_session_keeps_it(tmp_path: Path, *, in_one_batch: bool) -> None:
+def test_the_first_user_of_a_session_keeps_it(url: str, *, in_one_batch: bool) -> None:
     rows = [
         (None, "s", "nameless"),
         ("ann", "s", "anns"),
         ("bob", "s", "bobs"),
         (None, "s", "later"),
     ]
-    with open_store(tmp_path) as store:
+    with Store.open(url) as store:
         for batch in [rows] if in_one_batch else [[row] for row in rows]:
             tell(store, *batch)
         assert not store.people.link("s", "bob", linked_at_us=NOON_US)
@@ -82,16 +80,16 @@ def test_the_first_user_of_a_session_keeps_it(tmp_path: Path, *, in_one_batch: b
         assert recent(store, None, "s") == ["nameless", "anns", "later"]  # bob's is not told
 
 
-def test_an_event_that_is_refused_as_a_duplicate_links_nothing(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_an_event_that_is_refused_as_a_duplicate_links_nothing(url: str) -> None:
+    with Store.open(url) as store:
         tell(store, (None, "s", "first"))
         again = event("e0", user_id="ann", session_id="s", item_id="first")
         store.append_events(events(again), received_at_us=NOON_US)
         assert store.people.owner("s") is None
 
 
-def test_erasing_a_user_removes_every_row_of_theirs_and_leaves_a_receipt(tmp_path: Path) -> None:
-    with open_store(tmp_path) as store:
+def test_erasing_a_user_removes_every_row_of_theirs_and_leaves_a_receipt(url: str) -> None:
+    with Store.open(url) as store:
         people = store.people
         people.upsert_users(users("ann", "bob"), updated_at_us=1)
         tell(store, (None, "s", "before"), ("ann", "s", "a"), ("bob", "s", "b"), ("ann", None, "c"))
