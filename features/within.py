@@ -30,17 +30,28 @@ def z_scores(values: Float32Array, offsets: Int64Array) -> Float32Array:
 def quantiles(values: Float32Array, offsets: Int64Array) -> Float32Array:
     """(n, k) share of the request's known values below each, half of its equals included."""
     sizes = np.diff(offsets)
+    if len(sizes) == 1:
+        return np.ascontiguousarray(_shares(np.ascontiguousarray(values.T)).T)
     query = np.repeat(np.arange(len(sizes)), sizes)
     place = np.arange(len(values)) - offsets[query]
     padded = np.full((len(sizes), values.shape[1], int(sizes.max())), np.nan, np.float32)
     padded[query, :, place] = values
-    order = np.argsort(padded, axis=2)  # NaN last
-    ordered = np.take_along_axis(padded, order, axis=2)
+    shares = _shares(padded.reshape(-1, padded.shape[2]))
+    return shares.reshape(padded.shape)[query, :, place]
+
+
+def _shares(values: Float32Array) -> Float32Array:
+    """(m, n) of each row's known values below each, half of its equals included; NaN stays NaN."""
+    order = np.argsort(values, axis=1)  # NaN last
+    order += (np.arange(len(values)) * values.shape[1])[:, None]
+    ordered = values.ravel()[order]
     first, last = _runs(ordered)
-    known = np.maximum((~np.isnan(ordered)).sum(axis=2, keepdims=True), 1)
-    share = np.where(np.isnan(ordered), np.nan, (first + last + 1) / (2 * known))
-    np.put_along_axis(padded, order, share.astype(np.float32), axis=2)
-    return padded[query, :, place]
+    is_nan = np.isnan(ordered)
+    known = np.maximum(values.shape[1] - np.count_nonzero(is_nan, axis=1, keepdims=True), 1)
+    share = np.where(is_nan, np.nan, (first + last + 1) / (2 * known))
+    out = np.empty(values.size, np.float32)
+    out[order] = share
+    return out.reshape(values.shape)
 
 
 def _runs(ordered: Float32Array) -> tuple[Int64Array, Int64Array]:

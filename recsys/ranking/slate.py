@@ -42,6 +42,7 @@ def diversify(
         return order
     gain = utilities[pool]
     gain = (gain - gain.min()) / max(float(np.ptp(gain)), 1e-9) * (1 - strength)
+    cosines = vectors[pool] @ vectors[pool].T
     alike = np.zeros(len(pool), np.float32)
     picked: list[int] = []
     left = np.ones(len(pool), np.bool_)
@@ -49,7 +50,7 @@ def diversify(
         best = int(np.argmax(np.where(left, gain - strength * alike, -np.inf)))
         picked.append(best)
         left[best] = False
-        alike = np.maximum(alike, vectors[pool] @ vectors[pool[best]])
+        np.maximum(alike, cosines[best], out=alike)
     return np.concatenate([pool[picked], pool[left], order[len(pool) :]])
 
 

@@ -15,7 +15,8 @@ from recsys.retrieval.sequence import SequenceModel
 from recsys.types import Queries, Retrieved
 
 FRESH_DAYS = 30.0  # how long an item counts as new
-MOST_FRESH = 2000  # newest items compared with the shopper's taste: 1 MB of vectors a request
+MOST_FRESH = 2000  # newest items compared with the shopper's taste: 2 MB of vectors a request
+MOST_ALLOWED = 0.5  # of them; where a filter lets fewer pass, it looks further back for as many
 
 
 def taste_weights(queries: Queries, type_weights: Float32Array) -> Float32Array:
@@ -215,6 +216,7 @@ class NewItems:
         oldest_first = known[np.argsort(published_at_us[known], kind="stable")]
         self._rows = oldest_first.astype(np.int32)
         self._published_us = published_at_us[oldest_first]
+        self._newest: tuple[int, int, Int32Array, Float32Array] | None = None
 
     def candidates(self, queries: Queries, n: int) -> Retrieved:
         answer = _nothing(len(queries), n)
@@ -223,12 +225,25 @@ class NewItems:
         first = np.searchsorted(published, queries.now_us - FRESH_DAYS * US_PER_DAY)
         stop = np.searchsorted(published, queries.now_us, side="right")
         for query, (start, end) in enumerate(zip(first, stop, strict=True)):
-            fresh = np.arange(start, end)[::-1]  # newest first, which decides among equals
+            fresh, vectors = self._newest_of(int(start), int(end))
             if queries.allowed is not None:
-                fresh = fresh[queries.allowed[rows[fresh]]]
-            fresh = rows[fresh[:MOST_FRESH]]
-            scores = self._index.vectors[fresh] @ taste[query]
+                keep = queries.allowed[fresh]
+                if np.count_nonzero(keep) < MOST_ALLOWED * len(fresh):
+                    older = rows[start:end][::-1]
+                    fresh = older[queries.allowed[older]][:MOST_FRESH]
+                    vectors = self._index.vectors[fresh]
+                elif not keep.all():
+                    fresh, vectors = fresh[keep], vectors[keep]
+            scores = vectors @ taste[query]
             best = np.argsort(-scores, kind="stable")[:n]
             answer.item_rows[query, : len(best)] = fresh[best]
             answer.scores[query, : len(best)] = scores[best]
         return answer
+
+    def _newest_of(self, start: int, end: int) -> tuple[Int32Array, Float32Array]:
+        """Rows and vectors, newest first, which decides among equals; those of now are kept."""
+        newest = self._newest
+        if newest is None or newest[:2] != (start, end):
+            rows = self._rows[start:end][::-1][:MOST_FRESH]
+            newest = self._newest = (start, end, rows, self._index.vectors[rows])
+        return newest[2:]

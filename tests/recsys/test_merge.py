@@ -114,5 +114,5 @@ def test_what_the_history_holds_takes_no_place_of_something_new() -> None:
     beyond = ask(Fixed(), knows(0, 2), 3, beyond_history=True)
     assert beyond.item_rows[0, :5].tolist() == [0, 1, 2, 3, 4]  # 1, 3 and 4 are new
     cut = ask(Fixed(), knows(7, 9), 3, beyond_history=True)
-    assert cut.item_rows.tolist() == [[0, 1, 2, -1, -1]]
+    assert cut.item_rows.tolist() == [[0, 1, 2]]
     np.testing.assert_array_equal(np.isnan(cut.scores), cut.item_rows < 0)
