@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 PEERS_STAMP := .venv-peers/.installed
 
-.PHONY: help install demo test check bench-peers fmt lint types imports clean
+.PHONY: help install demo test check bench-peers bench-serving fuzz fmt lint types imports clean
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s  %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,12 @@ $(PEERS_STAMP): jobs/peers/requirements.txt
 bench-peers: $(STAMP) $(PEERS_STAMP) ## this system beside other libraries: DATA=folder, ARGS=options
 	$(BIN)/python -m jobs benchmark-peers $(if $(DATA),--data $(DATA)) \
 	  --json $(or $(JSON),data/reports/peers.json) $(ARGS)
+
+bench-serving: $(STAMP) ## a live server beside what HTTP alone costs: ARGS="--items 10000,100000,1000000"
+	$(BIN)/python -m jobs benchmark-serving --json $(or $(JSON),data/reports/serving.json) $(ARGS)
+
+fuzz: $(STAMP) ## ten minutes of schemathesis over every endpoint of a live server
+	RECSYS_FUZZ_S=600 $(BIN)/pytest tests/api/test_schemathesis.py --timeout 1200 -s
 
 clean: ## remove the environment and every cache; data/ stays
 	rm -rf .venv .venv-peers build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
