@@ -37,6 +37,7 @@ from recsys.training.sequence_network import SequenceNetwork
 from recsys.training.source_index import index_sources
 
 STORED_AT_ONCE = 100_000
+INDEX_QUERIES = 120  # a third of a night's: a million rows are scanned for each of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,17 +108,19 @@ def _write_text(
     dim = maps.words.projection.shape[1]
     vectors = TextVectors(shop.vectors(dim), shop.vectors(dim))
     save_text_vectors(vectors, folder)
-    indexes = {}
-    for file, matrix in ((WORDS, vectors.words), (TASTE, vectors.taste)):
-        choice = choose_index(
-            matrix,
-            sample_queries=tastes(matrix, shop.rng),
-            config=IndexConfig(),
-            progress=progress,
-        )
-        choice.save(folder / file)
-        indexes[file] = choice.report
-    return indexes, vectors.taste
+    taste = _indexed(vectors.taste, folder / TASTE, IndexConfig(), shop, progress)
+    alike = IndexConfig(kind=taste.kind)  # of the same size and shape: tried once is enough
+    words = _indexed(vectors.words, folder / WORDS, alike, shop, progress)
+    return {"taste": taste, "words": words}, vectors.taste
+
+
+def _indexed(
+    vectors: Float32Array, path: Path, config: IndexConfig, shop: Shop, progress: Progress
+) -> IndexReport:
+    asked = tastes(vectors, shop.rng, INDEX_QUERIES)
+    choice = choose_index(vectors, sample_queries=asked, config=config, progress=progress)
+    choice.save(path)
+    return choice.report
 
 
 def _map(dim: int, rng: np.random.Generator) -> Whitening:
