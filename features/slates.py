@@ -29,7 +29,6 @@ EXPOSURE_SCHEMA: dict[str, pl.DataType] = {
     "features": pl.List(pl.Float32()),
 }
 
-SEARCH = "search"  # placement of answers to words, unless the storefront names another
 
 _STORED_DTYPE = np.dtype("<f4")  # bytes mean the same on every machine
 

@@ -31,11 +31,12 @@ from jobs.live_release import TRAINING_THREADS, LiveRelease
 from jobs.night_config import NightConfig
 from jobs.plan import Places, Plan, end_of
 from jobs.publishing import metrics_of, probe
-from jobs.ranker_step import learn_ranker, past_slates
+from jobs.ranker_step import learn_ranker, past_slates, taught_by
 from jobs.steps import Done, Workshop, digest_of, link_tree
 from jobs.text_steps import TextDone, TextSteps, text_facts
 from recsys.bundle import Bundle
 from recsys.evaluation.trial import TrialResult, Window, run_trial
+from recsys.placements import asked_about_else
 from recsys.progress import Progress
 from recsys.releases import Manifest, Releases
 from recsys.retrieval.text_space import load_taste_vectors
@@ -104,6 +105,7 @@ class Night:
         self._change, _ = store.items_changed_after(0)
         lake = self._lake = Lake(places.lake)
         ingest(store, places, now_us, progress)
+        self._untaught = asked_about_else(store.documents.all("placement"))
         items = store.items()
         if items.is_empty():
             raise DataError("the catalogue is empty: import items before running a night")
@@ -215,9 +217,8 @@ class Night:
         window = (self._plan.label_us, self._plan.evaluation_us)
 
         def work(folder: Path) -> dict[str, object]:
-            slates = past_slates(
-                self._lake, self._releases, self._events, window[1], self._progress
-            )
+            shown = taught_by(self._lake.scan_exposures(end_us=window[1]), self._untaught)
+            slates = past_slates(shown, self._releases, self._events, self._progress)
             with self._assembled(encoder, text, past) as bundle:
                 recipe = self._config.recipe
                 return learn_ranker(
@@ -228,6 +229,7 @@ class Night:
             "past": past.digest,
             "window": window,
             "slates": self._lake.digest(tables=("exposures",), end_us=window[1]),
+            "untaught": self._untaught,
             "config": self._config.recipe.as_json(),
         }
         return self._workshop.step("ranker", inputs, work)

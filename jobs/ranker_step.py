@@ -1,14 +1,13 @@
 """The night's ranker step: what it may learn from of what was shown, and learning it."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import polars as pl
 
 from features.errors import DataError, ReleaseError
-from features.lake import Lake
-from features.slates import SEARCH
 from features.views import views_hash
 from recsys.progress import Progress
 from recsys.releases import Releases
@@ -16,15 +15,19 @@ from recsys.training.exposures import PastSlates
 from recsys.training.recipe import RecipeConfig, TrainingData, fit_ranking
 
 
+def taught_by(exposures: pl.LazyFrame, untaught: Sequence[str]) -> pl.LazyFrame:
+    """Without the slates of those placements."""
+    return exposures.filter(~pl.col("placement").is_in(untaught))
+
+
 def past_slates(
-    lake: Lake, releases: Releases, events: pl.DataFrame, end_us: int, progress: Progress
+    shown: pl.LazyFrame, releases: Releases, events: pl.DataFrame, progress: Progress
 ) -> PastSlates:
     """Slates of releases whose feature rows mean what they mean now; says how many are left out.
 
-    Only the releases still kept are known to. Answers to a search are none of them: their items
-    were found by words, which the rows call a find of similar_text.
+    Only the releases still kept are known to. `shown` has the exposures of placements that ask
+    the sources about the shopper.
     """
-    shown = lake.scan_exposures(end_us=end_us).filter(pl.col("placement") != SEARCH)
     known = pl.col("release_id").is_in(_of_these_views(releases))
     counts = shown.filter(pl.col("position") == pl.col("position").min().over("request_id"))
     n_known, n_slates = (

@@ -1,5 +1,6 @@
 """Placements: the named places of a storefront, each with the policy its slates obey, as data."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
@@ -71,7 +72,9 @@ DEFAULT_PLACEMENTS: tuple[Placement, ...] = (
             "diversity": 0.0,
         },
     ),
-    Placement(name="mail", description="For a message that is read later", policy={"diversity": 0.2}),
+    Placement(
+        name="mail", description="For a message that is read later", policy={"diversity": 0.2}
+    ),
     Placement(
         name="similar",
         description="Like the context items, in words and in who takes them",
@@ -120,3 +123,19 @@ DEFAULT_PLACEMENTS: tuple[Placement, ...] = (
         },
     ),
 )
+
+
+def asked_about_else(stored: Mapping[str, str]) -> list[str]:
+    """Names of the placements that do not show what suits the shopper in order of utility.
+
+    What sources found there they were asked about an item, or words found it: the same columns of
+    features mean something else. `stored` is the JSON of the shop's own placements by name.
+    """
+    placements = {placement.name: placement for placement in DEFAULT_PLACEMENTS}
+    placements |= {name: Placement.model_validate_json(body) for name, body in stored.items()}
+    policies = {name: Policy().changed_by(p.policy) for name, p in placements.items()}
+    return sorted(
+        name
+        for name, policy in policies.items()
+        if policy.about != "shopper" or policy.personalisation < 1
+    )

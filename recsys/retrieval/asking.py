@@ -24,11 +24,11 @@ class Vocabulary:
     def known(self, ask: Ask, catalog: Catalog) -> list[tuple[int, int, int]]:
         """(item row, type, time) of the events that this release understands, oldest first."""
         return [
-            (int(row), self.code_of[kind], int(time_us))
+            (row, self.code_of[kind], time_us)
             for row, kind, time_us in zip(
-                catalog.rows(ask.recent.item_ids),
+                catalog.rows(ask.recent.item_ids).tolist(),
                 ask.recent.event_types,
-                ask.recent.event_time_us,
+                ask.recent.event_time_us.tolist(),
                 strict=True,
             )
             if row >= 0 and kind in self.code_of

@@ -20,6 +20,7 @@ from recsys.types import Candidates, Queries, Retrieved
 log = logging.getLogger(__name__)
 SEARCH_DEPTH = 200  # items that match the words before they are personalised
 WORDS = "words"
+_NO_CANDIDATES = merge({}, 1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -28,7 +29,7 @@ class Found:
 
     question: Question
     answers: dict[str, Retrieved] = field(default_factory=dict)
-    candidates: Candidates = field(default_factory=lambda: merge({}, 1))
+    candidates: Candidates = field(default_factory=lambda: _NO_CANDIDATES)
     words_vector: Float32Array | None = None  # (1, d) what was typed, among the items' words
     may_top_up: BoolArray = field(default_factory=lambda: np.empty(0, np.bool_))  # (n_items,)
     degraded: list[str] = field(default_factory=list)

@@ -12,7 +12,7 @@ from features.lake import Lake
 from features.slates import SlateRecord
 from features.store import Store
 from features.views import FEATURE_NAMES, views_hash
-from jobs.ranker_step import past_slates
+from jobs.ranker_step import past_slates, taught_by
 from recsys.releases import Releases
 from tests.recsys.release_fixtures import built, manifest
 
@@ -69,13 +69,14 @@ def test_slates_of_other_views_or_of_unknown_releases_are_left_out_and_counted(
         slate("r3", "pruned"),
         slate("r4", "damaged"),
         slate("r5", "now", days=1),
-        slate("r6", "now", placement="search"),  # found by words: its ranks mean something else
+        slate("r6", "now", placement="search"),
     ]
     with Store.open(f"sqlite:///{tmp_path / 'store.sqlite'}") as store:
         store.append_slates(shown)
         lake.close_exposures(store)
     events = pl.DataFrame(schema=EVENT_SCHEMA)
-    past = past_slates(lake, releases, events, DAY_US + US_PER_DAY, progress)
+    shown_before = lake.scan_exposures(end_us=DAY_US + US_PER_DAY)
+    past = past_slates(taught_by(shown_before, ["search"]), releases, events, progress)
     assert past.exposures.collect()["request_id"].unique().to_list() == ["r2"]
     (said,) = progress.said
     assert "3 of 4 slates are left out" in said
@@ -85,6 +86,7 @@ def test_a_shop_without_slates_has_nothing_to_say(tmp_path: Path) -> None:
     progress = Told()
     releases = Releases(tmp_path / "releases")
     events = pl.DataFrame(schema=EVENT_SCHEMA)
-    past = past_slates(Lake(tmp_path / "lake"), releases, events, DAY_US, progress)
+    shown = Lake(tmp_path / "lake").scan_exposures(end_us=DAY_US)
+    past = past_slates(shown, releases, events, progress)
     assert past.exposures.collect().is_empty()
     assert progress.said == []

@@ -11,6 +11,7 @@ import pytest
 from features.items import ITEM_SCHEMA
 from features.views import FEATURE_NAMES
 from recsys.expression import parse
+from recsys.placements import asked_about_else
 from recsys.policy import Policy
 from recsys.recommender import Recommender
 from recsys.types import Queries, Retrieved
@@ -223,6 +224,17 @@ def test_pages_follow_one_another_until_the_catalogue_is_shown(
         ).item_ids:
             shown += answer
         assert len(shown) == len(set(shown)) == 60
+
+
+def test_only_slates_by_utility_for_the_shopper_teach_the_ranker() -> None:
+    default = set(asked_about_else({}))
+    assert set(PLACEMENTS) - default == {"home", "product_page", "mail"}
+    mine = {
+        "home": '{"name": "home", "policy": {"personalisation": 0.5}}',
+        "similar": '{"name": "similar", "policy": {"diversity": 0.5}}',
+        "basket": '{"name": "basket", "policy": {"about": "context"}}',
+    }
+    assert set(asked_about_else(mine)) == default - {"similar"} | {"home", "basket"}
 
 
 def test_policies_of_older_releases_lose_the_knobs_that_are_gone() -> None:
