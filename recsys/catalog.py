@@ -104,10 +104,11 @@ class Catalog:
 
     def put(self, items: pl.DataFrame) -> Int32Array:
         """Insert or replace items; returns their rows."""
-        is_new = [item_id not in self._row_of for item_id in items["item_id"]]
-        for item_id in items["item_id"].filter(pl.Series(is_new, dtype=pl.Boolean)):
-            self._row_of[item_id] = len(self.item_ids)
-            self.item_ids.append(item_id)
+        item_ids = items["item_id"].to_list()
+        for item_id in item_ids:
+            if item_id not in self._row_of:
+                self._row_of[item_id] = len(self.item_ids)
+                self.item_ids.append(item_id)
         n_new = len(self.item_ids) - len(self.titles)
         self.titles += [""] * n_new
         self._attributes += ["{}"] * n_new
@@ -115,7 +116,7 @@ class Catalog:
         self._available.append(np.zeros(n_new, np.bool_))
         self._log_price.append(np.full(n_new, np.nan, np.float32))
         self._published_at_us.append(np.full(n_new, np.nan))
-        rows = self.rows(items["item_id"].to_list())
+        rows = self.rows(item_ids)
         before = self.tags[rows]
         self._write(rows, items)
         self._recount_tags(before, self.tags[rows])
@@ -129,24 +130,43 @@ class Catalog:
             counts.rows[:] += step * np.bincount(tags[tags >= 0], minlength=self.n_tags)
 
     def _write(self, rows: Int32Array, items: pl.DataFrame) -> None:
-        fields: list[dict[str, object]] = [orjson.loads(text) for text in items["attributes"]]
-        self._attribute_names.update(*fields)
-        for row, item, title, attributes, tags in zip(
-            rows, fields, items["title"], items["attributes"], items["tags"].to_list(), strict=True
-        ):
+        texts = items["attributes"].to_list()
+        for row, title, attributes in zip(rows.tolist(), items["title"], texts, strict=True):
             self.titles[row] = title
             self._attributes[row] = attributes
-            tag_rows = [self.tag_row_of.setdefault(t, self.n_tags) for t in (tags or [])[:MAX_TAGS]]
-            self.tags[row] = tag_rows + [-1] * (MAX_TAGS - len(tag_rows))
-            self._file_further(int(row), (tags or [])[MAX_TAGS:])
-            price = item.get("price")
-            self.log_price[row] = _log(price) if isinstance(price, int | float) else np.nan
+        self._write_tags(rows, items["tags"])
+        self.log_price[rows] = np.fromiter(map(self._price_of, texts), np.float32, len(texts))
         for name, column in self._columns.items():
-            of_items = (item.get(name) for item in fields)
+            of_items = (orjson.loads(attributes).get(name) for attributes in texts)
             column.write(rows, _present(items["title"]) if name == "title" else of_items)
         self.available[rows] = items["available"].to_numpy()
         published = items["published_at_us"].cast(pl.Float64).fill_null(float("nan"))
         self.published_at_us[rows] = published.to_numpy()
+
+    def _price_of(self, attributes: str) -> float:
+        """Its logarithm; notes the names of the attributes by the way."""
+        item = orjson.loads(attributes)
+        self._attribute_names.update(item)
+        price = item.get("price")
+        return _log(price) if isinstance(price, int | float) else math.nan
+
+    def _write_tags(self, rows: Int32Array, tags: pl.Series) -> None:
+        """By column: of a million items, item by item, this was half of a server's start."""
+        first = pl.DataFrame({"place": np.arange(len(tags)), "tag": tags.list.head(MAX_TAGS)})
+        flat = first.explode("tag").drop_nulls("tag")
+        distinct = flat["tag"].unique(maintain_order=True).to_list()
+        numbers = [self.tag_row_of.setdefault(tag, self.n_tags) for tag in distinct]
+        schema = {"tag": pl.String(), "row": pl.Int32()}
+        known = pl.DataFrame({"tag": distinct, "row": numbers}, schema=schema)
+        flat = flat.join(known, on="tag", maintain_order="left")
+        place = flat["place"].to_numpy()
+        columns = np.arange(len(place)) - np.searchsorted(place, place)
+        found = np.full((len(tags), MAX_TAGS), -1, np.int32)
+        found[place, columns] = flat["row"].to_numpy()
+        self.tags[rows] = found
+        more = tags.list.len().fill_null(0).to_numpy() > MAX_TAGS
+        for at in np.flatnonzero(more | np.isin(rows, list(self._further_tags))):
+            self._file_further(int(rows[at]), tags[int(at)].to_list()[MAX_TAGS:])
 
     def _file_further(self, row: int, tags: list[str]) -> None:
         for tag in self._further_tags.pop(row, ()):
