@@ -19,6 +19,7 @@ from features.events import EventType
 from features.interactions import shopper_id
 from features.views import FEATURE_NAMES, SOURCES
 from recsys.bundle import Bundle, ItemVectors
+from recsys.finding import WORDS, Found, find
 from recsys.policy import Policy
 from recsys.ranking.compose import compose
 from recsys.ranking.explain import explanations
@@ -27,11 +28,10 @@ from recsys.ranking.filters import keep_mask
 from recsys.ranking.rules import Pins, Ruling
 from recsys.ranking.scoring import Scored
 from recsys.ranking.slate import Choice, best_rank_utility, utility
-from recsys.ranking.telling import told
 from recsys.retrieval.asking import Question, Vocabulary, question, without
-from recsys.retrieval.finding import WORDS, Found, find
 from recsys.retrieval.fusion import fused
 from recsys.retrieval.merge import select
+from recsys.telling import told
 from recsys.types import Answer, Ask, Queries, Slate
 
 log = logging.getLogger(__name__)

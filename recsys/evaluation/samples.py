@@ -14,7 +14,8 @@ from recsys.evaluation.slices import history_bucket
 from recsys.policy import Policy
 from recsys.progress import Silent
 from recsys.ranking.features import history_of
-from recsys.ranking.reasons import Evidence, newness, reasons
+from recsys.ranking.reasons import Evidence, reasons
+from recsys.telling import newness
 from recsys.training.queries import PastQueries
 from recsys.training.rows import labelled_batches
 

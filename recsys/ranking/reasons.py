@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from features.arrays import BoolArray, Float32Array, Float64Array, Int32Array
+from features.arrays import BoolArray, Float32Array, Int32Array
 from features.covisitation import Neighbours
-from features.events import US_PER_DAY
 from features.history import History, ItemRelations, neighbour_scores, unit_rows
 from features.views import SOURCES
-from recsys.retrieval.sources import FRESH_DAYS
 
 SIMILAR_ENOUGH = 0.25  # whitened cosine: random pairs are near 0, clear kin above .3 on Beauty
 _OF_TASTE = [SOURCES.index(s) for s in ("next_item", "co_visited", "similar_text", "collaborative")]
@@ -42,12 +40,6 @@ class Evidence:
     bought: Neighbours | None = None
     matches: BoolArray | None = None  # (k,) the words
     charts: Sequence[str | None] = ()  # (k,) tag each is popular in; empty: unknown
-
-
-def newness(published_at_us: Float64Array, now_us: int) -> BoolArray:
-    """What the source of new items would call new."""
-    age_us = now_us - published_at_us
-    return np.asarray((age_us >= 0) & (age_us <= FRESH_DAYS * US_PER_DAY))
 
 
 def reasons(known: Evidence) -> tuple[tuple[str, ...], ...]:

@@ -4,12 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 
+from features.arrays import BoolArray, Float64Array
+from features.events import US_PER_DAY
 from recsys.bundle import Bundle
 from recsys.ranking.features import history_of
-from recsys.ranking.reasons import Evidence, newness, reasons
+from recsys.ranking.reasons import Evidence, reasons
 from recsys.ranking.scoring import Scored
 from recsys.ranking.slate import Choice
 from recsys.retrieval.asking import Question
+from recsys.retrieval.sources import FRESH_DAYS
 from recsys.types import Ask, Retrieved
 
 
@@ -40,3 +43,9 @@ def told(
     if len(asked.about_rows) and asked.policy.about == "context":
         known = replace(known, about_rows=asked.about_rows)
     return reasons(known)
+
+
+def newness(published_at_us: Float64Array, now_us: int) -> BoolArray:
+    """What the source of new items would call new."""
+    age_us = now_us - published_at_us
+    return np.asarray((age_us >= 0) & (age_us <= FRESH_DAYS * US_PER_DAY))
