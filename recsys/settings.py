@@ -23,6 +23,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path("data")
     # Each of these lies in data_dir unless it is set itself.
+    # sqlite:///path/to.db, or postgresql://user:password@host:5432/database for several machines
     database_url: str = Field(default_factory=lambda found: _sqlite(found["data_dir"]))
     lake_dir: Path = Field(default_factory=lambda found: found["data_dir"] / "lake")
     releases_dir: Path = Field(default_factory=lambda found: found["data_dir"] / "releases")

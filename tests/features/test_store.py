@@ -2,6 +2,7 @@ import itertools
 import multiprocessing
 import threading
 import traceback
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import inspect, text
 
+from features.database import Database
 from features.errors import ConfigError, DataError
 from features.events import EVENT_SCHEMA, RecentEvents
 from features.items import ITEM_SCHEMA
@@ -322,3 +325,28 @@ def test_cursors_start_at_zero_and_keep_their_value(store: Store) -> None:
     store.set_cursor("night", 4)
     store.set_cursor("other", 1)
     assert (store.cursor("night"), store.cursor("other")) == (4, 1)
+
+
+def test_a_store_from_before_the_links_gains_tables_indexes_and_owners(url: str) -> None:
+    rows = [
+        event("1", user_id=None, session_id="s", item_id="before"),
+        event("2", session_id="s", item_id="known"),
+        event("3", user_id="bob", session_id="s", item_id="bobs"),
+    ]
+    with Store.open(url) as store:
+        store.append_events(events(*rows), received_at_us=1)
+    with closing(Database(url)) as database, database.writing() as connection:
+        for name in ("session_links", "claims", "pages", "documents", "keys", "erasures"):
+            connection.execute(text(f"DROP TABLE {name}"))
+        connection.execute(text("DROP INDEX slates_by_session"))
+        connection.execute(text("DELETE FROM cursors WHERE name = 'links'"))
+    for _ in range(2):
+        with Store.open(url) as store:
+            recent = store.recent_events(
+                user_id="ann", session_id=None, before_us=NOON_US + 1, limit=9
+            )
+            assert recent_items(recent) == ["before", "known"]
+            assert store.documents.all("rule") == {}
+            with store._database.reading() as connection:
+                names = {index["name"] for index in inspect(connection).get_indexes("slates")}
+            assert "slates_by_session" in names
