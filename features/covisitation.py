@@ -58,7 +58,9 @@ class Neighbours:
 
     @classmethod
     def load(cls, folder: Path) -> "Neighbours":
-        return cls(*(np.load(folder / f"{name}.npy") for name in _FILES))
+        """Maps the files: workers of one machine share their pages."""
+        mapped = (np.load(folder / f"{name}.npy", mmap_mode="r") for name in _FILES)
+        return cls(*map(np.asarray, mapped))  # plain views: np.memmap slows every gather
 
     def of(self, item_row: int) -> tuple[Int32Array, Float32Array]:
         """Items newer than the counts have no neighbours."""
