@@ -113,7 +113,8 @@ class EventLog:
 
 def _table(rows: Sequence[EventRow], now: int) -> pl.DataFrame:
     """The rows as `check_events` takes them, their times read."""
-    frame = pl.DataFrame([dict(row) for row in rows], schema=_COLUMNS)
+    columns = {name: [getattr(row, name) for row in rows] for name in _COLUMNS}
+    frame = pl.DataFrame(columns, schema=_COLUMNS)
     times = parse_times(frame["event_time"])
     # Rows without a time get the last microseconds before now, one each, to keep their order.
     arrived = now - len(frame) + pl.int_range(pl.len())

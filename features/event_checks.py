@@ -30,6 +30,7 @@ ISO_TIME = (
     r"(?<minute>\d\d:\d\d)(?<second>:[0-5]\d)?(?<fraction>[.,]\d{1,9})?"
 )
 ISO_ZONE = r" ?(?<zone>[Zz]|[+-]\d\d:?[0-5]\d)$"
+USUAL_ISO = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:[0-5]\d(\.\d{1,9})?(Z|\+00:00)$"
 ISO_WITHOUT_ZONE = r"^\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?)?$"
 
 
@@ -92,6 +93,8 @@ def parse_times(
     """
     frame = times.alias("time").to_frame()
     dtype = times.dtype
+    if dtype == pl.String and (usual := _usual_times(times, name)) is not None:
+        return usual
     if dtype.is_integer() or dtype.is_float():  # not Decimal, which rounds its products
         parsed, rules = _from_numbers(pl.col("time"), unit, name)
     elif dtype == pl.String:
@@ -111,6 +114,18 @@ def parse_times(
         *(pl.when(r.fails).then(r.reason) for r in rules), pl.lit(None, pl.String)
     )
     return read.select(f"{name}_us", problem.alias(f"{name}_problem"))
+
+
+def _usual_times(times: pl.Series, name: str) -> pl.DataFrame | None:
+    """Texts all as browsers write them, at a tenth of the general cost; None for others."""
+    if not times.str.contains(USUAL_ISO).all():
+        return None
+    local = pl.col("time").str.strip_suffix("Z").str.strip_suffix("+00:00")
+    read = local.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", time_unit="us", strict=False)
+    at = pl.DataFrame({"time": times}).select(read.dt.timestamp("us").alias(f"{name}_us"))
+    if at[f"{name}_us"].null_count() > times.null_count():  # a 30th of February
+        return None
+    return at.with_columns(pl.lit(None, pl.String).alias(f"{name}_problem"))
 
 
 def _unread(reason: str) -> tuple[pl.Expr, list[Rule]]:

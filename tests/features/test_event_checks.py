@@ -185,3 +185,11 @@ def test_each_row_is_accepted_or_rejected_exactly_once(rows: list[dict[str, Any]
     assert len(checked.accepted) + len(checked.rejected) == len(rows)
     assert checked.rejected["reason"].null_count() == 0
     assert checked.rejected["row"].is_unique().all()
+
+
+def test_times_as_browsers_write_them_are_read_as_all_others_are() -> None:
+    usual = ["2026-01-31T12:00:00Z", "2026-01-31T12:00:00.123456789+00:00", None]
+    other = "2026-01-31 12:00Z"  # one of these, and all are read the general way
+    fast = parse_times(pl.Series(usual))
+    assert fast.equals(parse_times(pl.Series([*usual, other]))[:3])
+    assert fast["event_time_us"].to_list() == [1769860800000000, 1769860800123456, None]
