@@ -48,7 +48,7 @@ def test_a_sound_event_is_accepted_as_it_is() -> None:
         (
             {"event_type": "stare"},
             'event_type is "stare", expected one of view, click, like, comment, share, cart, '
-            "purchase, dismiss",
+            "purchase, dismiss, seen",
         ),
     ],
 )
