@@ -23,7 +23,7 @@ DEPTHS: Final = (256, 512, 1024, 2048, 4096)
 MOST_CELLS: Final = 128  # looked into; where twice as many are needed pq4 is as quick
 LEARNED_A_CELL: Final = 40  # rows its centre is learned from, at most
 TAUGHT: Final = 4096  # rows the 16 levels of each number are fitted to
-SURE: Final = 0.002  # above the least recall: twice its standard error over 200 queries
+SURE: Final = 0.004  # above the least recall: of .992 in tuning, .9899 of held-out queries was left
 ADDED_AT_ONCE: Final = 10_000
 
 
@@ -248,8 +248,9 @@ def _cells(vectors: Float32Array, config: IndexConfig) -> faiss.Index:
         min_points_per_centroid=1,
         max_points_per_centroid=LEARNED_A_CELL,
     )
-    step = max(1, n // (LEARNED_A_CELL * n_cells))
-    learner.train(np.ascontiguousarray(vectors[::step]))
+    # drawn, not every tenth: catalogues come in an order that repeats itself
+    drawn = np.random.default_rng(1).permutation(n)[: LEARNED_A_CELL * n_cells]
+    learner.train(vectors[np.sort(drawn)])
     centres = faiss.IndexFlatIP(d)
     centres.add(np.asarray(learner.centroids, np.float32))
     index = faiss.IndexIVFPQFastScan(centres, d, n_cells, d, 4, faiss.METRIC_INNER_PRODUCT)
