@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from api.answers import ErrorAnswer
 from api.errors import CODES
+from api.examples import example
 from api.keys import MAX_BODY, SCOPE
 from api.scopes import PUBLIC, SCOPES, Scope
 
@@ -100,4 +101,16 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for operation in operations.values():
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 schemas.update(content["schema"].pop("$defs", {}))
+            for status, response in operation["responses"].items():
+                if status.startswith("2"):
+                    _show(response["content"])
     return document
+
+
+def _show(contents: dict[str, Any]) -> None:
+    """An example beside each schema; the JSON that FastAPI adds to answers of lines goes."""
+    if len(contents) > 1 and contents.get("application/json") == {"schema": {}}:
+        del contents["application/json"]
+    found = contents.get("application/json")
+    if found is not None:
+        found["example"] = example(found["schema"]["$ref"].removeprefix(_SCHEMA_PATH[:-7]))

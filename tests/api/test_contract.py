@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from api import answers, answers_told
 from api.app import create_app
+from api.examples import ANSWERS, example
 from recsys.settings import Settings
 
 SNAPSHOT = Path(__file__).parent / "openapi.json"
@@ -40,6 +42,22 @@ def test_the_openapi_document_is_the_one_that_was_agreed(document: dict[str, Any
             f"openapi.json, line {first[0]}: agreed {first[1]!r}, found {first[2]!r}. If that is "
             f"meant, run this test with {WRITE}=1 and commit the file."
         )
+
+
+def test_the_examples_are_answers_that_could_be_given() -> None:
+    models = {**vars(answers_told), **vars(answers)}
+    for name in ANSWERS:
+        models[name].model_validate(example(name))
+
+
+def test_every_success_shows_an_example(document: dict[str, Any]) -> None:
+    for path, operations in document["paths"].items():
+        for verb, operation in operations.items():
+            for status, response in operation["responses"].items():
+                if status.startswith("2"):
+                    assert response["content"], (path, verb)
+                    for kind, content in response["content"].items():
+                        assert content.keys() & {"example", "examples"}, (path, verb, kind)
 
 
 def test_every_error_is_documented_with_examples(document: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ def test_no_request_meets_a_defect_or_an_undocumented_answer(shop: Shop, tmp_pat
             [
                 *(sys.executable, "-m", "schemathesis.cli", "run", f"{address}/openapi.json"),
                 *("--header", f"Authorization: Bearer {key}", "--checks", ",".join(CHECKS)),
-                *("--max-time", str(FUZZ_S), "--workers", "2", "--generation-database", "none"),
+                *("--max-time", str(FUZZ_S), "--workers", "1", "--generation-database", "none"),
                 *(
                     "--phases",
                     PHASES,
