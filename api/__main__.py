@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import uvicorn
 from starlette.middleware import Middleware
 
+import api.one_thread  # noqa: F401  first of all that loads NumPy
 from api.app import create_app
 from api.logs import configure
 from features.errors import ConfigError, RecsysError
