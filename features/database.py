@@ -14,6 +14,7 @@ from features.errors import ConfigError
 from features.tables import metadata
 
 ROWS_AT_ONCE = 50_000  # rows held as Python objects at a time: about 20 MB
+NEVER_REACHED = 2**62
 IDS_AT_ONCE = 500  # parameters of one statement; some builds of SQLite take 999
 
 
@@ -76,6 +77,14 @@ def columns_of(table: Table, names: Iterable[str], *where: ColumnElement[bool]) 
 def last_seq(connection: Connection, table: Table) -> int:
     """0 where the table is empty."""
     return connection.execute(select(func.max(table.c.seq))).scalar() or 0
+
+
+def after(column: ColumnElement[int], seq: Any) -> ColumnElement[bool]:  # noqa: ANN401  or a parameter
+    """`column` > `seq`, with an end that is never reached.
+
+    PostgreSQL guesses a range without an end to be a third of the table, and reads all of it.
+    """
+    return column.between(seq + 1, NEVER_REACHED)
 
 
 def _make_tables(connection: Connection) -> None:

@@ -8,12 +8,13 @@ never changed.
 from typing import Any
 
 import polars as pl
-from sqlalchemy import Connection, Engine, bindparam, exists, func, or_, select
+from sqlalchemy import BigInteger, Connection, Engine, bindparam, exists, func, or_, select
 
-from features.database import Database
+from features.database import Database, after
 from features.engines import dialect_insert, insert_new
 from features.tables import claims, events, session_links, slates
 
+_SEQ = bindparam("seq", type_=BigInteger)
 LINK_SCHEMA: dict[str, pl.DataType] = {"session_id": pl.String(), "user_id": pl.String()}
 
 
@@ -29,7 +30,7 @@ class Links:
                 bindparam("at", type_=events.c.received_at_us.type),
             )
             .where(
-                events.c.seq > bindparam("seq"),
+                after(events.c.seq, _SEQ),
                 events.c.user_id.is_not(None),
                 events.c.session_id.is_not(None),
             )
@@ -43,7 +44,7 @@ class Links:
         )
         self._link = insert_new(engine, session_links, key="session_id").returning(*returned)
         self._claim_session = _claim(engine, events.c.session_id == bindparam("session"))
-        self._claim_new = _claim(engine, events.c.seq > bindparam("seq"))
+        self._claim_new = _claim(engine, after(events.c.seq, _SEQ))
 
     def learn(
         self, connection: Connection, after_seq: int, *, known: bool, anonymous: bool, at_us: int

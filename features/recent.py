@@ -21,6 +21,7 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
+    func,
     literal_column,
     null,
     or_,
@@ -129,7 +130,9 @@ def _of_nobodys_session() -> Select[Any]:
     somebodys = exists().where(session_links.c.session_id == _SESSION)
     # decided before a row is read: NOT EXISTS beside the rows would be asked of each of them
     session = case((somebodys, null()), else_=_SESSION)
-    return _newest(events.c, events.c.session_id == session, events.c.user_id.is_(None))
+    # so said that no planner looks for it among all that is anonymous
+    nameless = func.nullif(events.c.user_id, "").is_(None)
+    return _newest(events.c, events.c.session_id == session, nameless)
 
 
 def _of_session() -> Select[Any]:

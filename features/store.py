@@ -18,7 +18,7 @@ from sqlalchemy import func, select
 from features import slates as slate_rows
 from features.arrays import BoolArray
 from features.checks import expect_schema
-from features.database import IDS_AT_ONCE, ROWS_AT_ONCE, Database, columns_of, last_seq
+from features.database import IDS_AT_ONCE, ROWS_AT_ONCE, Database, after, columns_of, last_seq
 from features.documents import Documents
 from features.engines import insert_new, upsert
 from features.events import EVENT_SCHEMA, RecentEvents
@@ -103,7 +103,7 @@ class Store:
             seq = last_seq(connection, events)
             for part in stored.iter_slices(ROWS_AT_ONCE):
                 connection.exec_driver_sql(self._insert_event, part.to_dicts())
-            statement = select(events.c.event_id).where(events.c.seq > seq)
+            statement = select(events.c.event_id).where(after(events.c.seq, seq))
             inserted = connection.execute(statement).scalars().all()
             if inserted:
                 self._links.learn(
@@ -201,7 +201,7 @@ class Store:
         with self._database.writing() as connection:
             seq = last_seq(connection, slates)
             connection.execute(self._insert_slate, [slate_rows.packed(s) for s in new_slates])
-            added = select(func.count()).where(slates.c.seq > seq)
+            added = select(func.count()).where(after(slates.c.seq, seq))
             self.pages.write(connection, pages)
             return connection.execute(added).scalar_one()
 
