@@ -53,7 +53,7 @@ def benchmark_encoder(
 
 def benchmark_index(
     sizes: Annotated[str, typer.Option(help="Rows, the release's own enlarged")] = "10000,100000",
-    kinds: Annotated[str, typer.Option(help="Of flat, fp16, pq4, hnsw")] = "flat,fp16,pq4",
+    kinds: Annotated[str, typer.Option(help="Of flat, fp16, pq4, cells, hnsw")] = "flat,fp16,pq4",
     allowed: Annotated[str, typer.Option(help="Shares of the rows a filter lets pass")] = "1,0.9",
     release: ReleaseId = None,
 ) -> None:
