@@ -129,7 +129,7 @@ def test_a_server_told_to_stop_answers_everyone_and_loses_nothing(real_settings:
     [
         ({"RECSYS_POLL_INTERVAL_S": "soon"}, "RECSYS_POLL_INTERVAL_S"),
         ({"RECSYS_DATADIR": "/tmp"}, "RECSYS_DATADIR"),
-        ({"RECSYS_DATABASE_URL": "nonsense"}, "nonsense"),
+        ({"RECSYS_DATABASE_URL": "nonsense"}, "database URL"),
         ({"RECSYS_EVENT_TYPES_PATH": "/nowhere.json"}, "/nowhere.json"),
     ],
 )
