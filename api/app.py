@@ -104,7 +104,8 @@ async def _open_day(settings: Settings, load: Load) -> AsyncIterator[Day]:
         live = LiveRelease(store, Releases(settings.releases_dir), load)
         keys = KeyRing(store.keys.all)
         await keys.look()  # before the first request: it decides whom to let in
-        directives = Directives(store)
+        directives = Directives(store, live.prepare)
+        await live.prepare(directives.known.fields)
         day = Day(
             store,
             live,

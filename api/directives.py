@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -40,13 +40,26 @@ class Known:
     policies: dict[tuple[str, int], tuple[Policy, Policy]] = field(default_factory=dict)
     holding: dict[str, tuple[int, int, tuple[Rule, ...]]] = field(default_factory=dict)
 
+    @property
+    def fields(self) -> frozenset[str]:
+        """Of items, that filters and conditions name."""
+        filters = (placement.filter for placement in self.placements.values())
+        rules = self.rules.values()
+        wheres = (text for r in rules for text in (r.context, getattr(r.then, "where", None)))
+        texts = (text for text in (*filters, *wheres) if text is not None)
+        return frozenset(name for text in texts for name in parse(text).fields)
+
 
 class Directives:
-    """`known` is swapped on the event loop in one step: a request sees one state of it."""
+    """`known` is swapped on the event loop in one step: a request sees one state of it.
 
-    def __init__(self, store: Store) -> None:
+    `prepare` is awaited before, with the fields of items that will be asked for.
+    """
+
+    def __init__(self, store: Store, prepare: Callable[[frozenset[str]], Awaitable[None]]) -> None:
         self.fired: Counter[str] = Counter()  # rule_id → slates it changed since the process began
         self._store = store
+        self._prepare = prepare
         self._reading = asyncio.Lock()
         self.known = _read(store)
 
@@ -54,7 +67,9 @@ class Directives:
         """Read what is stored if it changed; cheap when it did not."""
         async with self._reading:
             if await asyncio.to_thread(self._store.documents.last_change) != self.known.change:
-                self.known = await asyncio.to_thread(_read, self._store)
+                known = await asyncio.to_thread(_read, self._store)
+                await self._prepare(known.fields)
+                self.known = known
 
     def placement(self, name: str) -> Placement:
         """ApiError `unknown_placement` if the shop has none of that name."""

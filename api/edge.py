@@ -65,6 +65,8 @@ class Edge:
 def _check_head(scope: Scope, exchange: Exchange) -> None:
     if "\ufffd" in scope["path"]:
         raise ApiError(400, "The path is not UTF-8. Percent-encode ids as UTF-8.")
+    if "\n" in scope["path"]:  # the one character that no route's pattern matches
+        raise ApiError(400, "The path holds a line break, which no id may.")
     n_bytes = exchange.head.n_bytes + len(exchange.query)
     if n_bytes > MAX_HEAD_BYTES:
         raise ApiError(

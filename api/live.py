@@ -62,6 +62,7 @@ class LiveRelease:
         self._releases = releases
         self._load = load
         self._changing = asyncio.Lock()
+        self._fields: frozenset[str] = frozenset()  # that placements and rules ask of
         self._put_here: dict[str, dict[str, object]] = {}  # item_id → row, not yet seen by `follow`
 
     def required(self) -> Serving:
@@ -129,11 +130,19 @@ class LiveRelease:
             catch_up(self._store, fresh)
         else:  # be ready soon: only what must not be shown matters now, `follow` brings the rest
             hide(recommender, self._store.items_changed_after(fresh.change)[1])
-        if self.serving is not None:  # no request waits for the columns that filters ask of now
-            recommender.catalog.prepare(self.serving.recommender.catalog.columns)
+        # no request waits for the columns that filters ask of now
+        serves = () if self.serving is None else self.serving.recommender.catalog.columns
+        recommender.catalog.prepare((*serves, *self._fields))
         for _ in range(WARM_UP_ANSWERS):
             probe(recommender)
         return fresh
+
+    async def prepare(self, fields: frozenset[str]) -> None:
+        """What placements and rules ask of, before a request does; of later releases too."""
+        self._fields = fields
+        async with self._changing:  # an item put meanwhile would be missing in a new column
+            if self.serving is not None:
+                await asyncio.to_thread(self.serving.recommender.catalog.prepare, fields)
 
     async def follow(self) -> None:
         """Apply items that other processes changed, and this one while nothing was loaded."""

@@ -58,7 +58,8 @@ def something_left(catalog: Catalog, ask: Ask, answer: Answer) -> bool:
         return False
     allowed = catalog.allowed(ask.filters, ask.now_us)
     Ruling.of(ask, catalog).hide(allowed)
-    used = catalog.rows((*answer.item_ids, *ask.exclude_item_ids, *ask.context_item_ids))
+    not_shown = (*ask.exclude_item_ids, *ask.context_item_ids, *answer.about_item_ids)
+    used = catalog.rows((*answer.item_ids, *not_shown))
     allowed[used[used >= 0]] = False
     return bool(allowed.any())
 

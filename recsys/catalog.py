@@ -203,11 +203,13 @@ class Catalog:
         return self._masks.mask((expression, minute_us), len(self), matching)
 
     def values(self, row: int, name: str) -> tuple[Value, ...]:
-        """What an item has of an attribute, or its tags; nothing where it has none."""
+        """What an item has of an attribute, its tags or title; nothing where it has none."""
         if name == "tags":
             tags = self.tags[row]
             first = [self._tag_name(tag) for tag in tags[tags >= 0].tolist()]
             return (*first, *self._further_tags.get(row, ()))
+        if name == "title":
+            return comparable(self.titles[row] or None)
         return comparable(orjson.loads(self._attributes[row]).get(name))
 
     def _tag_name(self, tag_row: int) -> str:

@@ -1,14 +1,27 @@
 """Placements: the named places of a storefront, each with the policy its slates obey, as data."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StringConstraints,
+    ValidationError,
+)
 
+from features.errors import DataError
+from features.views import SOURCES
 from recsys.expression import parse
 from recsys.policy import Policy
 
 MAX_K = 100  # items of one slate
+MAX_CANDIDATES = 1_000  # of one source: ten times what is asked for usually
+_SOURCE_NAMES = (*SOURCES, "bought_together")
 
 PlacementName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 
@@ -24,7 +37,14 @@ ExpressionText = Annotated[
 
 
 def _checked_changes(changes: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    Policy().changed_by(changes)
+    for source, n in Policy().changed_by(changes).sources.items():
+        if source not in _SOURCE_NAMES:
+            expected = ", ".join(_SOURCE_NAMES)
+            raise DataError(f"found the source {source!r}, expected one of {expected}")
+        if not 0 <= n <= MAX_CANDIDATES:
+            raise DataError(
+                f"found {n} candidates of {source}, expected 0 (not asked) to {MAX_CANDIDATES:,}"
+            )
     return changes
 
 
@@ -129,10 +149,13 @@ def asked_about_else(stored: Mapping[str, str]) -> list[str]:
     """Names of the placements that do not show what suits the shopper in order of utility.
 
     What sources found there they were asked about an item, or words found it: the same columns of
-    features mean something else. `stored` is the JSON of the shop's own placements by name.
+    features mean something else. `stored` is the JSON of the shop's own placements by name; what
+    cannot be read is left out, as by day.
     """
     placements = {placement.name: placement for placement in DEFAULT_PLACEMENTS}
-    placements |= {name: Placement.model_validate_json(body) for name, body in stored.items()}
+    for name, body in stored.items():
+        with suppress(ValidationError):
+            placements[name] = Placement.model_validate_json(body)
     policies = {name: Policy().changed_by(p.policy) for name, p in placements.items()}
     return sorted(
         name

@@ -6,6 +6,7 @@ import numpy as np
 
 from features.arrays import BoolArray, Float64Array
 from features.events import US_PER_DAY
+from features.views import SOURCES
 from recsys.bundle import Bundle
 from recsys.ranking.features import history_of
 from recsys.ranking.reasons import Evidence, reasons
@@ -31,6 +32,7 @@ def told(
     known = Evidence(
         item_rows=rows,
         source_ranks=scored.candidates.source_ranks[choice.chosen],
+        is_popular=scored.candidates.source_scores[choice.chosen, SOURCES.index("trending")] > 0,
         is_new=newness(catalog.published_at_us[rows], ask.now_us),
         titles=catalog.titles,
         relations=bundle.feature_inputs.relations,

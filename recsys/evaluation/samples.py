@@ -88,6 +88,8 @@ def _reasons(
     for query, rows in enumerate(map(_listed, top)):
         start, stop = found.offsets[query : query + 2]
         ranks = dict(zip(found.item_rows[start:stop], found.source_ranks[start:stop], strict=True))
+        trending = found.source_scores[start:stop, SOURCES.index("trending")]
+        popular = set(found.item_rows[start:stop][trending > 0].tolist())
         unknown = np.full(len(SOURCES), np.nan, np.float32)
         is_known = past.queries.history_rows[query] >= 0
         verbs = past.queries.history_types[query][is_known]
@@ -95,6 +97,7 @@ def _reasons(
         known = Evidence(
             item_rows=item_rows,
             source_ranks=np.array([ranks.get(r, unknown) for r in rows]).reshape(-1, len(SOURCES)),
+            is_popular=np.isin(item_rows, list(popular)),
             is_new=newness(bundle.catalog.published_at_us[item_rows], now_us),
             titles=bundle.catalog.titles,
             relations=bundle.feature_inputs.relations,

@@ -12,7 +12,6 @@ from features.views import SOURCES
 
 SIMILAR_ENOUGH = 0.25  # whitened cosine: random pairs are near 0, clear kin above .3 on Beauty
 _OF_TASTE = [SOURCES.index(s) for s in ("next_item", "co_visited", "similar_text", "collaborative")]
-_TRENDING = SOURCES.index("trending")
 
 _PAST_TENSE = {
     "view": "viewed",
@@ -31,6 +30,7 @@ class Evidence:
 
     item_rows: Int32Array  # (k,)
     source_ranks: Float32Array  # (k, n_sources)
+    is_popular: BoolArray  # (k,) the source of trending items found it, and somebody acted on it
     is_new: BoolArray  # (k,)
     titles: Sequence[str]  # by item row
     relations: ItemRelations
@@ -46,7 +46,6 @@ def reasons(known: Evidence) -> tuple[tuple[str, ...], ...]:
     """One tuple of sentences for each item, what says most first."""
     k = len(known.item_rows)
     related = _of_context(known) if len(known.about_rows) else _of_history(known)
-    trending = np.isfinite(known.source_ranks[:, _TRENDING])
     suits: BoolArray = np.any(np.isfinite(known.source_ranks[:, _OF_TASTE]), axis=1)
     matches = np.zeros(k, np.bool_) if known.matches is None else known.matches
     charts = known.charts or [None] * k
@@ -56,7 +55,7 @@ def reasons(known: Evidence) -> tuple[tuple[str, ...], ...]:
         words += [related[place]] if related[place] else []
         if charts[place]:
             words.append(f"popular in {charts[place]} this week")
-        elif trending[place]:
+        elif known.is_popular[place]:
             words.append("popular right now")
         if known.is_new[place]:
             words.append("new")

@@ -7,6 +7,8 @@ import numpy as np
 from features.arrays import Float32Array
 from recsys.types import Candidates
 
+NOISE = 1e-6  # of the greatest value: values closer than that are equal, float32 knows no better
+
 
 @dataclass(slots=True, kw_only=True)
 class Scored:
@@ -31,7 +33,7 @@ class Scored:
     def blend(self, name: str, match: Float32Array, personalisation: float) -> None:
         """Sets it to (1 - p) · scaled(match) + p · scaled(utility), both to 0..1 in the request."""
         low, spread = _range(self.utilities)
-        self.share = personalisation / spread
+        self.share = personalisation / spread if spread else 0.0
         self.offset = -self.share * low
         matching = np.asarray((1 - personalisation) * scaled(match), np.float32)
         self.adjustments[name] = matching
@@ -43,17 +45,19 @@ class Scored:
 
     @property
     def spread(self) -> float:
-        return float(np.ptp(self.scores)) if len(self.scores) else 0.0
+        """Of the scores; 1 where all are equal, so that rules move items there too."""
+        return _range(self.scores)[1] or 1.0
 
 
 def scaled(values: Float32Array) -> Float32Array:
     """To 0..1 within the request; equal values all become 0."""
     low, spread = _range(values)
-    return np.asarray((values - low) / spread, np.float32)
+    return np.asarray((values - low) / spread if spread else np.zeros(len(values)), np.float32)
 
 
 def _range(values: Float32Array) -> tuple[float, float]:
-    """The least value and the spread, never zero, that values are scaled by."""
+    """The least value and the spread that values are scaled by, 0 where they are equal."""
     if len(values) == 0:
-        return 0.0, 1.0
-    return float(values.min()), max(float(np.ptp(values)), 1e-9)
+        return 0.0, 0.0
+    spread = float(np.ptp(values))
+    return float(values.min()), spread if spread > NOISE * float(np.abs(values).max()) else 0.0

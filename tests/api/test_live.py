@@ -11,7 +11,7 @@ import pytest
 
 from api.live import LiveRelease
 from recsys.recommender import Recommender
-from tests.api.conftest import Client, Shop, item, items, until
+from tests.api.conftest import Client, Shop, item, items, open_client, until
 from tests.api.fake_recommender import FakeRecommender, load_fake
 
 OTHER_ITEMS = [f"n{n}" for n in range(20)]
@@ -124,6 +124,19 @@ def test_a_new_release_has_the_columns_that_filters_ask_of(shop: Shop, client: C
     shop.publish("r2")
     until(lambda: client.serves("r2"))
     assert _fake(client).catalog.columns == ("price",)
+
+
+def test_no_request_is_the_first_to_ask_of_what_placements_and_rules_name(
+    shop: Shop, client: Client
+) -> None:
+    cheap = {"then": {"action": "hide", "where": "price > 1000"}, "enabled": False}
+    assert client.put("/v1/rules/cheap", json=cheap).status_code == 200
+    assert _fake(client).catalog.columns == ("price",)
+    assert client.put("/v1/placements/strip", json={"filter": "title != 'x'"}).status_code == 200
+    assert sorted(_fake(client).catalog.columns) == ["price", "title"]
+    assert client.delete("/v1/placements/strip").status_code == 200
+    with open_client(shop) as later:
+        assert _fake(later).catalog.columns == ("price",)
 
 
 def test_items_put_while_a_release_loads_reach_it(shop: Shop) -> None:

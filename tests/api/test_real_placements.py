@@ -37,6 +37,19 @@ def test_every_placement_pages_without_repeats(client: Client, placement: str) -
     assert CONTEXT[0] not in shown
 
 
+def test_what_a_slate_is_about_is_no_next_page_of_it(client: Client) -> None:
+    client.tell(event("e1", user_id="fan", item_id="blue-sock"))
+    answer = client.recommend(
+        user_id="fan",
+        placement="because_you_viewed",
+        filter="item_id in ('blue-sock', 'blue-hat')",
+        k=1,
+    )
+    assert answer["about_item_ids"] == ["blue-sock"]
+    assert [entry["item_id"] for entry in answer["items"]] == ["blue-hat"]
+    assert answer["has_next"] is False
+
+
 def test_pages_end_when_the_catalogue_does(client: Client) -> None:
     n_items = client.get("/readyz").json()["items"]
     answer = client.recommend(k=50)

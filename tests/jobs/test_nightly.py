@@ -15,6 +15,7 @@ import pytest
 
 from features.errors import DataError
 from features.events import DEFAULT_EVENT_TYPES, EVENT_SCHEMA, US_PER_SECOND
+from features.interactions import shopper_id
 from features.items import ITEM_SCHEMA
 from recsys.recommender import Recommender
 from recsys.releases import Releases
@@ -194,3 +195,29 @@ def test_a_night_over_an_empty_catalogue_says_what_to_do(
     with pytest.raises(DataError, match="import items"):
         world.night()
     assert Releases(world.places.releases).current() is None
+
+
+def test_a_night_knows_a_session_by_its_user_and_nobody_who_was_erased(
+    tmp_path: Path, tiny_text_encoder: Path
+) -> None:
+    world = make_world(tmp_path, tiny_text_encoder, tiny_items(), tiny_events(n_days=12))
+
+    def learned() -> set[str | None]:
+        names = served(world).shoppers()
+        asked = (("shopper-1", None), ("shopper-0", None), (None, "visit-9"), (None, "visit-19"))
+        return {shopper_id(*who) for who in asked} & set(names)
+
+    assert world.night().published
+    first = {shopper_id("shopper-1", None), shopper_id("shopper-0", None)}
+    assert learned() == first | {shopper_id(None, "visit-9"), shopper_id(None, "visit-19")}
+    with world.open_store() as store:
+        store.people.link("visit-9", "shopper-1", linked_at_us=NOW_US)  # known at last
+        store.people.link("visit-19", "shopper-0", linked_at_us=NOW_US)
+        erasure = store.people.erase("shopper-0", requested_at_us=NOW_US)
+    assert world.night(force=True).published
+    assert learned() == {shopper_id("shopper-1", None)}
+    with world.open_store() as store:
+        receipt = store.people.erasure(erasure.receipt_id)
+        assert receipt is not None
+        assert receipt.completed_at_us == NOW_US
+        assert receipt.lake_rows == erasure.counts["events"]

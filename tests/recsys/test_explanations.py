@@ -7,6 +7,7 @@ import pytest
 
 from features.arrays import Float32Array
 from features.views import FEATURE_NAMES, FEATURE_VIEWS
+from recsys.expression import parse
 from recsys.policy import Policy
 from recsys.ranking.explain import STEPS, contributions, integrated_gradients
 from recsys.ranking.ranker import Ranker
@@ -65,6 +66,14 @@ def test_what_was_decided_beside_the_utility_is_named(tiny_recommender: Recommen
     assert keys(told["blue-hat"]["probabilities"]) == {*tiny_recommender.actions}
 
 
+def test_what_is_equal_for_all_candidates_is_not_blown_up(tiny_recommender: Recommender) -> None:
+    only = (parse('item_id = "red-shirt"'),)
+    answer = tiny_recommender.recommend(placed("search", words="red", filters=only, explain=True))
+    assert_sums(answer)
+    assert answer.explanations is not None
+    assert max(map(abs, values(answer.explanations[0]["contributions"]))) < 1
+
+
 def keys(of: object) -> set[str]:
     assert isinstance(of, dict)
     return set(of)
@@ -80,8 +89,7 @@ def sharp_ranker(seed: int = 0) -> Ranker:
     rng = np.random.default_rng(seed)
     sizes = (len(FEATURE_NAMES), 16, 8, 3)
     weights = [
-        rng.normal(0, 2 / np.sqrt(a), (2, a, b)).astype(np.float32)
-        for a, b in pairwise(sizes)
+        rng.normal(0, 2 / np.sqrt(a), (2, a, b)).astype(np.float32) for a, b in pairwise(sizes)
     ]
     biases = [rng.normal(0, 0.5, (2, b)).astype(np.float32) for b in sizes[1:]]
     calibration = np.array([[1.0, 0.8, 1.2], [-2.0, -3.0, -1.0]], np.float32)

@@ -11,7 +11,7 @@ import pytest
 from features.items import ITEM_SCHEMA
 from features.views import FEATURE_NAMES
 from recsys.expression import parse
-from recsys.placements import asked_about_else
+from recsys.placements import Placement, asked_about_else
 from recsys.policy import Policy
 from recsys.recommender import Recommender
 from recsys.types import Queries, Retrieved
@@ -235,6 +235,26 @@ def test_only_slates_by_utility_for_the_shopper_teach_the_ranker() -> None:
         "basket": '{"name": "basket", "policy": {"about": "context"}}',
     }
     assert set(asked_about_else(mine)) == default - {"similar"} | {"home", "basket"}
+
+
+def test_a_stored_placement_that_cannot_be_read_stops_no_night() -> None:
+    unreadable = {"home": '{"name": "home", "of_a_newer_server": 1}'}
+    assert asked_about_else(unreadable) == asked_about_else({})
+
+
+@pytest.mark.parametrize(
+    ("sources", "problem"),
+    [
+        ({"trendy": 50}, "found the source 'trendy', expected one of next_item, "),
+        ({"trending": 10**9}, "found 1000000000 candidates of trending, expected 0"),
+        ({"trending": -1}, "found -1 candidates"),
+    ],
+)
+def test_sources_that_cannot_be_asked_are_refused(sources: dict[str, int], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        Placement(name="strip", policy={"sources": sources})  # type: ignore[dict-item]
+    asked = Placement(name="strip", policy={"sources": {"bought_together": 50, "trending": 0}})
+    assert asked.policy["sources"] == {"bought_together": 50, "trending": 0}
 
 
 def test_policies_of_older_releases_lose_the_knobs_that_are_gone() -> None:

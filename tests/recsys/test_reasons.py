@@ -40,6 +40,7 @@ def said(
     given: dict[str, object] = {
         "item_rows": np.array([item], np.int32),
         "source_ranks": ranks,
+        "is_popular": np.array(["trending" in found_by]),
         "is_new": np.array([False]),
         "titles": TITLES,
         "relations": relations(),
@@ -48,6 +49,12 @@ def said(
     }
     (words,) = reasons(Evidence(**(given | more)))  # type: ignore[arg-type]
     return words
+
+
+def test_what_nobody_acted_on_is_not_called_popular() -> None:
+    """In a small shop the source of trending items answers with all there are."""
+    nobody = {"found_by": ("trending",), "is_popular": np.array([False])}
+    assert said(SHADE, **nobody) == ("worth a look",)  # type: ignore[arg-type]
 
 
 def test_the_event_that_led_to_an_item_is_named_with_what_was_done() -> None:

@@ -4,16 +4,19 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from features.items import ITEM_SCHEMA
 from recsys.expression import parse
 from recsys.policy import Policy
 from recsys.recommender import Recommender
 from recsys.rules import Boost, Bury, Hide, Pin, Quota, Rule
 from recsys.types import Answer
 from tests.recsys.asks import CERTAIN, IN_ORDER, RED, ask, colors, placed, things
+from tests.tiny import item_row
 
 COLOR_LOVED = 'color = "red"'
 
@@ -32,6 +35,30 @@ def pin(item_id: str, position: int, rule_id: str = "pin") -> Rule:
 
 def at_most(n: int, attribute: str, where: str | None = None, rule_id: str = "quota") -> Rule:
     return rule(rule_id, Quota(action="quota", attribute=attribute, at_most=n, where=where))
+
+
+@pytest.mark.parametrize(("then", "first"), [(Boost, "pink"), (Bury, "other")])
+def test_rules_move_items_whose_scores_are_all_equal(
+    tiny_recommender: Recommender, then: type[Boost] | type[Bury], first: str
+) -> None:
+    """As in a shop that nobody has shopped in yet."""
+    tiny_recommender.bundle.ranker = None
+    pink_or_white = (parse('tags in ("pink", "white")'),)
+    moved = then(action=then.__name__.lower(), where='tags = "pink"', strength=0.5)  # type: ignore[arg-type]
+    policy = IN_ORDER.changed_by({"sources": {}})
+    asked = ask(filters=pink_or_white, k=20, policy=policy, rules=(rule("move", moved),))
+    shown = colors(tiny_recommender.recommend(asked).item_ids)
+    assert sorted(shown) == sorted(["pink", "white"] * 10)
+    assert (set(shown[:10]) == {"pink"}) == (first == "pink")
+
+
+def test_a_quota_counts_titles(tiny_recommender: Recommender) -> None:
+    rows = [item_row("red", "shirt", item_id=f"shirt-{n}") for n in range(5)]
+    items = pl.DataFrame(rows, schema=ITEM_SCHEMA)
+    tiny_recommender.put_items(items, tiny_recommender.embed_items(items))
+    shirts = (parse('title = "red shirt"'),)
+    answer = tiny_recommender.recommend(ask(filters=shirts, rules=(at_most(2, "title"),)))
+    assert len(answer.item_ids) == 2
 
 
 @pytest.mark.parametrize("name", ["home", "search", "trending", "similar", "because_you_viewed"])
