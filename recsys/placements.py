@@ -15,13 +15,12 @@ from pydantic import (
 )
 
 from features.errors import DataError
-from features.views import SOURCES
 from recsys.expression import parse
-from recsys.policy import Policy
+from recsys.policy import DEFAULT_SOURCES, Policy
 
 MAX_K = 100  # items of one slate
 MAX_CANDIDATES = 1_000  # of one source: ten times what is asked for usually
-_SOURCE_NAMES = (*SOURCES, "bought_together")
+_SOURCE_NAMES = (*DEFAULT_SOURCES, "bought_together")
 
 PlacementName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 

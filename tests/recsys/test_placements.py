@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from features.items import ITEM_SCHEMA
-from features.views import FEATURE_NAMES
+from features.views import FEATURE_NAMES, SOURCES
 from recsys.expression import parse
 from recsys.placements import Placement, asked_about_else
 from recsys.policy import Policy
@@ -253,8 +253,10 @@ def test_a_stored_placement_that_cannot_be_read_stops_no_night() -> None:
 def test_sources_that_cannot_be_asked_are_refused(sources: dict[str, int], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         Placement(name="strip", policy={"sources": sources})  # type: ignore[dict-item]
-    asked = Placement(name="strip", policy={"sources": {"bought_together": 50, "trending": 0}})
-    assert asked.policy["sources"] == {"bought_together": 50, "trending": 0}
+    asked = Placement(
+        name="strip", policy={"sources": dict.fromkeys((*SOURCES, "bought_together"), 0)}
+    )
+    assert len(Policy().changed_by(asked.policy).sources) == len(SOURCES) + 1
 
 
 def test_policies_of_older_releases_lose_the_knobs_that_are_gone() -> None:
