@@ -46,7 +46,12 @@ def goals_of(report: SizeReport) -> tuple[Goal, ...]:
             report.changed,
             "a defect",
         ),
-        _at_most("new item found after, s", 2.0, report.item_s, "encoding its text"),
+        _at_most(
+            "new item found after, s",
+            2.0,
+            report.item_s,
+            "room for it in every matrix, then its text",
+        ),
         _at_most(
             "start to ready, s", 5.0 * slower, report.ready_s, "checking and loading the release"
         ),
