@@ -160,4 +160,5 @@ class UserExport(Shape):
     session_ids: list[str] = Field(description="sessions that became the user's at a login")
     events: list[dict[str, Any]]
     slates: list[dict[str, Any]]
+    assignments: list[dict[str, Any]]
     pages: list[dict[str, Any]]

@@ -129,12 +129,11 @@ ANSWERS: dict[str, dict[str, Any]] = {
                 "placement": "home",
                 "shown_at_us": _TIME_US - 9_000_000,
                 "release_id": _RELEASE,
-                "experiment": None,
-                "variant": None,
                 "first_position": 0,
                 "item_ids": ["lamp-4", "lamp-2"],
             }
         ],
+        "assignments": [],
         "pages": [],
     },
     "ErasureAnswer": {

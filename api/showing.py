@@ -134,8 +134,6 @@ def _slate(asked: Asked, answer: Answer) -> SlateRecord:
         placement=ask.placement,
         shown_at_us=ask.now_us,
         release_id=asked.serving.recommender.release_id,
-        experiment=None,
-        variant=None,
         item_ids=answer.item_ids,
         propensities=answer.slate.propensities,
         scores=answer.slate.scores,

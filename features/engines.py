@@ -108,9 +108,9 @@ def _writes(connection: Connection) -> bool:
     return bool(connection.get_execution_options().get(WRITE_OPTION, False))
 
 
-def insert_new(engine: Engine, table: Table, *, key: str) -> Any:  # noqa: ANN401  dialect inserts share no type
+def insert_new(engine: Engine, table: Table, *key: str) -> Any:  # noqa: ANN401  dialect inserts share no type
     """INSERT that leaves a row alone whose `key` is there already."""
-    return dialect_insert(engine, table).on_conflict_do_nothing(index_elements=[key])
+    return dialect_insert(engine, table).on_conflict_do_nothing(index_elements=list(key))
 
 
 def upsert(

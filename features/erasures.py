@@ -10,9 +10,23 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, and_, delete, insert, or_, select
 
-from features.tables import claims, erasures, events, pages, session_links, slates, users
+from features.tables import (
+    assignments,
+    claims,
+    erasures,
+    events,
+    pages,
+    session_links,
+    slates,
+    users,
+)
 
-OF_A_SHOPPER = (events, slates, pages)  # rows by user, or by a session that was anonymous
+OF_A_SHOPPER = (
+    events,
+    slates,
+    assignments,
+    pages,
+)  # rows by user, or by a session that was anonymous
 
 
 @dataclass(frozen=True, slots=True)

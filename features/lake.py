@@ -23,10 +23,10 @@ import polars as pl
 from features.errors import DataError
 from features.events import EVENT_SCHEMA, US_PER_DAY
 from features.links import LINK_SCHEMA
-from features.slates import EXPOSURE_SCHEMA, exposures
+from features.slates import ASSIGNMENT_SCHEMA, EXPOSURE_SCHEMA, exposures
 from features.store import Store
 
-TABLES = ("events", "exposures")
+TABLES = ("events", "exposures", "assignments")
 LINKS_FILE = "links.parquet"  # LINK_SCHEMA
 FORGOTTEN_FILE = "forgotten.txt"  # a line a removal: a part may keep its size and lose a row
 ROWS_AT_ONCE = 1_000_000  # rows held in memory while days are written: some hundred MB
@@ -66,6 +66,12 @@ class Lake:
 
         return self._close(store, "exposures", "shown_at_us", store.last_slate_seq(), frames)
 
+    def close_assignments(self, store: Store) -> ClosedDays:
+        def frames(seq: int, until: int) -> Iterator[pl.DataFrame]:
+            return store.assignments_after(seq, until_seq=until, batch_size=ROWS_AT_ONCE)
+
+        return self._close(store, "assignments", "shown_at_us", store.last_assignment_seq(), frames)
+
     def close_links(self, store: Store) -> bool:
         """Whether a login has given history a user, or an erasure taken it, since the last time."""
         path, links = self.root / LINKS_FILE, store.people.links()
@@ -89,6 +95,12 @@ class Lake:
     ) -> pl.LazyFrame:
         """EXPOSURE_SCHEMA rows with start_us ≤ shown_at_us < end_us; their users as for events."""
         return self._scan("exposures", EXPOSURE_SCHEMA, "shown_at_us", start_us, end_us)
+
+    def scan_assignments(
+        self, *, start_us: int | None = None, end_us: int | None = None
+    ) -> pl.LazyFrame:
+        """ASSIGNMENT_SCHEMA rows with start_us ≤ shown_at_us < end_us; users as for events."""
+        return self._scan("assignments", ASSIGNMENT_SCHEMA, "shown_at_us", start_us, end_us)
 
     def digest(self, tables: Sequence[str] = TABLES, *, end_us: int | None = None) -> str:
         """Equal as long as no part of a day that starts before `end_us` is new or rewritten.
@@ -215,7 +227,10 @@ class Lake:
         parts = self._parts(table, start_us, end_us)
         if not parts:
             return pl.LazyFrame(schema=schema)
-        rows = pl.scan_parquet(parts, hive_partitioning=False)
+        # parts of an earlier version also say experiment and variant, a column each
+        rows = pl.scan_parquet(
+            parts, hive_partitioning=False, extra_columns="ignore", schema=schema
+        )
         if start_us is not None:
             rows = rows.filter(pl.col(time) >= start_us)
         if end_us is not None:

@@ -42,7 +42,7 @@ class Links:
             .on_conflict_do_nothing()
             .returning(*returned)
         )
-        self._link = insert_new(engine, session_links, key="session_id").returning(*returned)
+        self._link = insert_new(engine, session_links, "session_id").returning(*returned)
         self._claim_session = _claim(engine, events.c.session_id == bindparam("session"))
         self._claim_new = _claim(engine, after(events.c.seq, _SEQ))
 

@@ -40,7 +40,7 @@ class Pages:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._insert = insert_new(database.engine, pages, key="request_id")
+        self._insert = insert_new(database.engine, pages, "request_id")
 
     def write(self, connection: Connection, new_pages: Sequence[PageRecord]) -> None:
         """Within a transaction; forgets lists of which nobody asked a page for half an hour."""

@@ -13,7 +13,7 @@ from features.database import Database, columns_of
 from features.engines import upsert
 from features.erasures import ErasedUsers, Erasure, receipt, rows_of_shopper
 from features.links import Links, links_that_matter
-from features.tables import erasures, events, pages, session_links, slates, users
+from features.tables import assignments, erasures, events, pages, session_links, slates, users
 
 USER_SCHEMA: dict[str, pl.DataType] = {
     "user_id": pl.String(),
@@ -110,6 +110,7 @@ class People:
             "session_ids": session_ids,
             "events": self._rows(events, user_id, "event_time_us"),
             "slates": self._rows(slates, user_id, "shown_at_us"),
+            "assignments": self._rows(assignments, user_id, "shown_at_us"),
             "pages": self._rows(pages, user_id, "asked_at_us"),
         }
 

@@ -6,14 +6,14 @@ last seq it saw misses nothing.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import polars as pl
-from sqlalchemy import func, select
+from sqlalchemy import Table, func, select
 
 from features import slates as slate_rows
 from features.arrays import BoolArray
@@ -28,10 +28,11 @@ from features.links import Links
 from features.pages import PageRecord, Pages
 from features.people import People
 from features.recent import RecentReader
-from features.slates import SlateRecord
-from features.tables import cursors, events, items, slates, users
+from features.slates import ASSIGNMENT_SCHEMA, SlateRecord
+from features.tables import assignments, cursors, events, items, slates, users
 
 STORED_EVENT_SCHEMA = {**EVENT_SCHEMA, "seq": pl.Int64(), "received_at_us": pl.Int64()}
+STORED_ASSIGNMENT_SCHEMA = {**ASSIGNMENT_SCHEMA, "seq": pl.Int64()}
 LINKED = "links"  # the cursor that says that a store from before the links has them
 
 
@@ -53,9 +54,10 @@ class Store:
         engine = database.engine
         # as text for the driver: for a hundred events Core's execution costs more than theirs
         given = [*EVENT_SCHEMA, "received_at_us"]
-        statement = insert_new(engine, events, key="event_id")
+        statement = insert_new(engine, events, "event_id")
         self._insert_event = str(statement.compile(engine, column_keys=given))
-        self._insert_slate = insert_new(engine, slates, key="request_id")
+        self._insert_slate = insert_new(engine, slates, "request_id")
+        self._insert_assignment = insert_new(engine, assignments, "request_id", "experiment")
         self._upsert_cursor = upsert(engine, cursors, key=["name"], content=["value"], besides=[])
         self._recent = RecentReader(engine)
         self._links = Links(engine)
@@ -135,12 +137,28 @@ class Store:
 
         No transaction stays open between batches: events that arrive meanwhile are read too.
         """
-        statement = columns_of(events, STORED_EVENT_SCHEMA).order_by(events.c.seq)
+        return self._rows_after(events, STORED_EVENT_SCHEMA, seq, until_seq, batch_size)
+
+    def assignments_after(
+        self, seq: int, *, until_seq: int | None = None, batch_size: int = 500_000
+    ) -> Iterator[pl.DataFrame]:
+        """STORED_ASSIGNMENT_SCHEMA frames, as `events_after`."""
+        return self._rows_after(assignments, STORED_ASSIGNMENT_SCHEMA, seq, until_seq, batch_size)
+
+    def _rows_after(
+        self,
+        table: Table,
+        schema: Mapping[str, pl.DataType],
+        seq: int,
+        until_seq: int | None,
+        batch_size: int,
+    ) -> Iterator[pl.DataFrame]:
+        statement = columns_of(table, schema).order_by(table.c.seq)
         if until_seq is not None:
-            statement = statement.where(events.c.seq <= until_seq)
+            statement = statement.where(table.c.seq <= until_seq)
         while True:
-            later = statement.where(events.c.seq > seq).limit(batch_size)
-            batch = self._database.frame(later, STORED_EVENT_SCHEMA)
+            later = statement.where(table.c.seq > seq).limit(batch_size)
+            batch = self._database.frame(later, schema)
             if batch.is_empty():
                 return
             seq = batch["seq"][-1]
@@ -150,6 +168,11 @@ class Store:
         """0 if there is none."""
         with self._database.reading() as connection:
             return last_seq(connection, events)
+
+    def last_assignment_seq(self) -> int:
+        """0 if there is none."""
+        with self._database.reading() as connection:
+            return last_seq(connection, assignments)
 
     def upsert_items(self, new_items: pl.DataFrame, *, updated_at_us: int) -> int:
         """How many items are new, different, or alive again; of equal ids the last row counts."""
@@ -201,6 +224,9 @@ class Store:
         with self._database.writing() as connection:
             seq = last_seq(connection, slates)
             connection.execute(self._insert_slate, [slate_rows.packed(s) for s in new_slates])
+            assigned = [row for s in new_slates for row in slate_rows.packed_assignments(s)]
+            if assigned:
+                connection.execute(self._insert_assignment, assigned)
             added = select(func.count()).where(after(slates.c.seq, seq))
             self.pages.write(connection, pages)
             return connection.execute(added).scalar_one()
@@ -209,7 +235,11 @@ class Store:
         with self._database.reading() as connection:
             statement = select(slates).where(slates.c.request_id == request_id)
             row = connection.execute(statement).mappings().first()
-        return None if row is None else slate_rows.unpacked(dict(row))
+            if row is None:
+                return None
+            of_it = select(assignments).where(assignments.c.request_id == request_id)
+            assigned = connection.execute(of_it.order_by(assignments.c.seq)).mappings().all()
+        return slate_rows.unpacked(dict(row), [dict(found) for found in assigned])
 
     def shown(self, request_ids: Sequence[str]) -> dict[str, Shown]:
         """Who was shown what, by request_id; without those of which nothing is known."""
@@ -229,7 +259,7 @@ class Store:
     def slates_after(
         self, seq: int, *, until_seq: int | None = None, batch_size: int = 20_000
     ) -> Iterator[list[tuple[int, SlateRecord]]]:
-        """Slates with their seq, in its order."""
+        """Slates with their seq, in its order; their assignments are rows of their own."""
         statement = select(slates).order_by(slates.c.seq).limit(batch_size)
         if until_seq is not None:
             statement = statement.where(slates.c.seq <= until_seq)

@@ -70,8 +70,6 @@ slates = Table(
     Column("placement", Text, nullable=False),
     Column("shown_at_us", BigInteger, nullable=False),
     Column("release_id", _Id, nullable=False),
-    Column("experiment", Text),
-    Column("variant", Text),
     Column("first_position", Integer, nullable=False),
     Column("item_ids", Text, nullable=False),  # JSON array
     Column("propensities", LargeBinary, nullable=False),
@@ -86,6 +84,33 @@ Index(
     slates.c.session_id,
     sqlite_where=slates.c.user_id.is_(None),
     postgresql_where=slates.c.user_id.is_(None),
+)
+
+# Which experiments a slate is part of; whose it was stands here too, so that an erasure finds it.
+assignments = Table(
+    "assignments",
+    metadata,
+    Column("seq", _BigKey, primary_key=True),
+    Column("request_id", _Id, nullable=False),
+    Column("experiment", _Id, nullable=False),
+    Column("phase", Integer, nullable=False),
+    Column("variant", _Id, nullable=False),
+    Column("how", Text, nullable=False),
+    Column("unit_id", _Id, nullable=False),
+    Column("user_id", _Id, index=True),
+    Column("session_id", _Id),
+    Column("placement", Text, nullable=False),
+    Column("shown_at_us", BigInteger, nullable=False),
+    Column("n_items", Integer, nullable=False),
+    Column("teams", Text),
+    Index("assignments_once", "request_id", "experiment", unique=True),
+    sqlite_autoincrement=True,
+)
+Index(
+    "assignments_by_session",
+    assignments.c.session_id,
+    sqlite_where=assignments.c.user_id.is_(None),
+    postgresql_where=assignments.c.user_id.is_(None),
 )
 
 cursors = Table(

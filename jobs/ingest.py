@@ -29,6 +29,7 @@ def ingest(store: Store, places: Places, now_us: int, progress: Progress) -> Ing
     forgotten = _forget(store, lake, places, now_us)
     closed = lake.close_events(store)
     lake.close_exposures(store)
+    lake.close_assignments(store)
     lake.close_links(store)
     progress.say(f"ingest: {closed.rows:,} new events closed into {len(closed.days)} days")
     if forgotten:

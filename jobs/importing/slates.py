@@ -7,7 +7,7 @@ import polars as pl
 
 from features.checks import id_rules, rule, split
 from features.events import CheckedRows
-from features.slates import SlateRecord
+from features.slates import Assignment, SlateRecord
 from jobs.importing.columns import PROBLEM
 
 SLATE_SCHEMA: dict[str, pl.DataType] = {
@@ -74,6 +74,8 @@ def slate_records(checked: pl.DataFrame) -> Iterator[SlateRecord]:
     for row in checked.iter_rows(named=True):
         item_ids, chances = tuple(row.pop("item_ids")), row.pop("propensities")
         k = len(item_ids)
+        experiment, variant = row.pop("experiment"), row.pop("variant")
+        unit_id = row["user_id"] or row["session_id"] or row["request_id"]
         unknown = np.full(k, np.nan, np.float32)
         yield SlateRecord(
             **row,
@@ -83,4 +85,7 @@ def slate_records(checked: pl.DataFrame) -> Iterator[SlateRecord]:
             scores=unknown,
             source_scores=np.empty((k, 0), np.float32),
             features=np.empty((k, 0), np.float32),
+            assignments=(Assignment(experiment, 1, variant, "hash", unit_id),)
+            if experiment is not None and variant is not None
+            else (),
         )

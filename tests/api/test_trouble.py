@@ -64,8 +64,6 @@ def _slate(request_id: str) -> SlateRecord:
         placement="home",
         shown_at_us=1,
         release_id="r1",
-        experiment=None,
-        variant=None,
         item_ids=("i00",),
         propensities=one,
         scores=one,

@@ -63,8 +63,6 @@ def slate(
         placement="home",
         shown_at_us=at_us,
         release_id="r1",
-        experiment=None,
-        variant=None,
         item_ids=tuple(f"i{n}" for n in range(k)),
         propensities=np.full(k, 0.5, np.float32),
         scores=np.arange(k, dtype=np.float32),

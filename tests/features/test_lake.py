@@ -13,7 +13,7 @@ from features import lake as lake_module
 from features.errors import DataError
 from features.events import EVENT_SCHEMA, US_PER_DAY
 from features.lake import ClosedDays, Lake
-from features.slates import EXPOSURE_SCHEMA
+from features.slates import EXPOSURE_SCHEMA, Assignment
 from features.store import STORED_EVENT_SCHEMA, Store
 from tests.features.rows import NOON_US, event, events, open_store, slate
 
@@ -187,6 +187,37 @@ def test_any_order_of_appending_and_closing_keeps_every_event_once(
                 add(store, *((f"e{name}", day) for name, day in step))
         lake.close_events(store)
         assert_lake_equals_store(lake, store)
+
+
+def test_what_experiments_gave_is_closed_by_day(store: Store, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    given = Assignment("order", 1, "bold", "hash", "ann")
+    store.append_slates([replace(slate("r1", k=2), assignments=(given,)), slate("r2")])
+    assert lake.close_assignments(store).rows == 1
+    assert lake.close_assignments(store).rows == 0
+    row = lake.scan_assignments().collect().row(0, named=True)
+    assert (row["request_id"], row["experiment"], row["variant"]) == ("r1", "order", "bold")
+    assert (row["n_items"], row["teams"], row["user_id"]) == (2, None, "ann")
+
+
+def test_a_chance_that_is_not_known_is_null(store: Store, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    drawn = np.array([0.5, np.nan], np.float32)
+    store.append_slates([replace(slate("r1", k=2), propensities=drawn)])
+    lake.close_exposures(store)
+    assert lake.scan_exposures().collect()["propensity"].to_list() == [0.5, None]
+
+
+def test_exposures_of_an_earlier_version_are_read(store: Store, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake")
+    store.append_slates([slate("r1", k=2)])
+    lake.close_exposures(store)
+    (part,) = lake.root.glob("exposures/day=*/part-*.parquet")
+    old = pl.read_parquet(part, hive_partitioning=False)
+    old.insert_column(7, pl.lit(None, pl.String).alias("experiment")).write_parquet(part)
+    store.append_slates([slate("r2", k=1)])
+    lake.close_exposures(store)
+    assert lake.scan_exposures().collect()["request_id"].to_list() == ["r1", "r1", "r2"]
 
 
 def test_a_slate_becomes_one_exposure_an_item(store: Store, tmp_path: Path) -> None:

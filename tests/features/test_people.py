@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import polars as pl
 import pytest
 
 from features.people import USER_SCHEMA
+from features.slates import Assignment
 from features.store import Store
 from tests.features.rows import NOON_US, event, events, slate
 
@@ -93,11 +96,14 @@ def test_erasing_a_user_removes_every_row_of_theirs_and_leaves_a_receipt(url: st
         people = store.people
         people.upsert_users(users("ann", "bob"), updated_at_us=1)
         tell(store, (None, "s", "before"), ("ann", "s", "a"), ("bob", "s", "b"), ("ann", None, "c"))
-        store.append_slates([slate("r1"), slate("r2", user_id="bob"), slate("r3", user_id=None)])
+        given = Assignment("order", 1, "bold", "hash", "ann")
+        shown = replace(slate("r1"), assignments=(given,))
+        store.append_slates([shown, slate("r2", user_id="bob"), slate("r3", user_id=None)])
         erasure = people.erase("ann", requested_at_us=7)
         assert erasure.counts == {
             "events": 3,
             "slates": 1,
+            "assignments": 1,
             "pages": 0,
             "session_links": 1,
             "users": 1,

@@ -3,6 +3,7 @@ import multiprocessing
 import threading
 import traceback
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from features.database import Database
 from features.errors import ConfigError, DataError
 from features.events import EVENT_SCHEMA, RecentEvents
 from features.items import ITEM_SCHEMA
+from features.slates import Assignment
 from features.store import STORED_EVENT_SCHEMA, Shown, Store
 from tests.features.rows import NOON_US, event, events, item, items, open_store, slate
 
@@ -275,13 +277,33 @@ def test_a_slate_comes_back_as_it_was_shown(store: Store) -> None:
     found = store.slate("r1")
     assert found is not None
     assert found.item_ids == shown.item_ids
-    assert (found.user_id, found.variant, found.shown_at_us) == ("ann", None, NOON_US)
+    assert (found.user_id, found.shown_at_us) == ("ann", NOON_US)
+    assert (found.assignments, found.teams) == ((), None)
     for name in ("propensities", "scores", "source_scores", "features"):
         np.testing.assert_array_equal(getattr(found, name), getattr(shown, name))
     assert store.slate("unknown") is None
     pairs = [(seq, s.request_id) for b in store.slates_after(0, batch_size=1) for seq, s in b]
     assert [request_id for _, request_id in pairs] == ["r1", "r2"]
     assert pairs[-1][0] == store.last_slate_seq()
+
+
+def test_a_slate_remembers_what_experiments_gave_it(store: Store) -> None:
+    given = (
+        Assignment("order", 2, "bold", "hash", "ann"),
+        Assignment("sources", 1, "plain", "override", "ann"),
+    )
+    shown = replace(slate("r1", k=3), assignments=given, teams="A-B")
+    store.append_slates([shown, slate("r2", k=1)])
+    store.append_slates([shown])
+    found = store.slate("r1")
+    assert found is not None
+    assert (found.assignments, found.teams) == (given, "A-B")
+    (rows,) = store.assignments_after(0)
+    assert rows.select("request_id", "experiment", "phase", "variant", "n_items").rows() == [
+        ("r1", "order", 2, "bold", 3),
+        ("r1", "sources", 1, "plain", 3),
+    ]
+    assert rows["seq"][-1] == store.last_assignment_seq()
 
 
 def test_a_slate_whose_arrays_do_not_fit_is_refused() -> None:

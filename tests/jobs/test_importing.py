@@ -277,7 +277,8 @@ def test_open_bandit_impressions_become_slates_and_clicks(tmp_path: Path) -> Non
     assert slate is not None
     assert (slate.item_ids, slate.first_position, slate.placement) == (("men-1",), 2, "men")
     np.testing.assert_allclose(slate.propensities, [0.25])
-    assert slate.variant == "bts"
+    (assignment,) = slate.assignments
+    assert (assignment.experiment, assignment.variant) == ("open-bandit", "bts")
     (click,) = stored_events(tmp_path).to_dicts()
     assert (click["item_id"], click["request_id"]) == ("men-1", "bts-men-0")
     assert click["event_time_us"] == slate.shown_at_us == 1_574_553_617_004_101

@@ -43,8 +43,6 @@ def slate(
         placement=placement,
         shown_at_us=DAY_US + days * US_PER_DAY,
         release_id=release_id,
-        experiment=None,
-        variant=None,
         item_ids=("a", "b"),
         propensities=np.ones(2, np.float32),
         scores=np.ones(2, np.float32),

@@ -44,8 +44,6 @@ def slate(
         placement="home",
         shown_at_us=NOON_US + int(after_s * US_PER_SECOND),
         release_id="release",
-        experiment=None,
-        variant=None,
         item_ids=item_ids,
         propensities=np.ones(k, np.float32),
         scores=np.ones(k, np.float32),
