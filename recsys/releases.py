@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
@@ -183,12 +183,15 @@ class Releases:
                     raise _damaged(release_id, name, f"SHA-256 {sha256}", record.sha256)
         return manifest
 
-    def prune(self, keep: int) -> tuple[str, ...]:
-        """Remove all but the newest `keep`, the live release and the one before it; drafts too."""
+    def prune(self, keep: int, *, besides: Iterable[str] = ()) -> tuple[str, ...]:
+        """Remove all but the newest `keep`, the live one, the one before it and those `besides`.
+
+        Drafts go too.
+        """
         with _explained("prune", "old releases", self.root), self._writing():
             for leftover in (*self.root.glob(".removed-*"), *self.root.glob(".drafts/*")):
                 shutil.rmtree(leftover)  # of a night or a pruning that was killed
-            kept = {*self.list()[: max(keep, 0)], self.current(), self.previous()}
+            kept = {*self.list()[: max(keep, 0)], self.current(), self.previous(), *besides}
             removed = tuple(name for name in self.list() if name not in kept)
             for name in removed:  # first out of sight, so that no reader finds half of it
                 hidden = self.root / f".removed-{name}"

@@ -68,7 +68,8 @@ def test_a_release_killed_before_the_pointer_moved_was_never_live(releases: Rele
 def test_pruning_never_removes_the_live_release_nor_the_one_before(releases: Releases) -> None:
     published(releases, "r1", "r2", "r3", "r4", "r5")
     releases.activate("r1")  # previous is now r5
-    assert releases.prune(keep=2) == ("r3", "r2")
+    assert releases.prune(keep=2, besides=["r3"]) == ("r2",)
+    assert releases.prune(keep=2) == ("r3",)
     assert releases.list() == ("r5", "r4", "r1")
     assert releases.prune(keep=0) == ("r4",)
     assert releases.list() == ("r5", "r1")
