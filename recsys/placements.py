@@ -35,7 +35,8 @@ ExpressionText = Annotated[
 ]
 
 
-def _checked_changes(changes: dict[str, JsonValue]) -> dict[str, JsonValue]:
+def checked_changes(changes: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """The changes, if a policy takes them and names sources there are; DataError else."""
     for source, n in Policy().changed_by(changes).sources.items():
         if source not in _SOURCE_NAMES:
             expected = ", ".join(_SOURCE_NAMES)
@@ -59,7 +60,7 @@ class Placement(BaseModel):
     needs_context: bool = Field(
         default=False, description="refuse requests without context_item_ids"
     )
-    policy: Annotated[dict[str, JsonValue], AfterValidator(_checked_changes)] = Field(
+    policy: Annotated[dict[str, JsonValue], AfterValidator(checked_changes)] = Field(
         default={}, description="keys of the policy that differ here"
     )
 
