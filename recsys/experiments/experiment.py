@@ -1,5 +1,6 @@
 """Experiments as data: what is varied, for whom, and by which metrics it will be judged."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import (
@@ -182,7 +183,7 @@ class Design(_Part):
 
 
 def _check_ramp(ramp: tuple[RampStep, ...], coverage: float) -> None:
-    for before, step in zip(ramp, ramp[1:], strict=False):
+    for before, step in pairwise(ramp):
         if step.at <= before.at:
             raise ValueError(f"ramp: found {step.at} after {before.at}, expected ascending times")
     shares = [coverage, *(step.coverage for step in ramp)]
