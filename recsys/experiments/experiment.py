@@ -19,6 +19,7 @@ from recsys.placements import ExpressionText, PlacementName, checked_changes
 EXPERIMENT, HOLDOUT, REPORT = "experiment", "holdout", "experiment_report"  # kinds of documents
 GLOBAL = "global"  # the name of the one holdout
 HELD_OUT = "holdout"  # what the assignment of a held-out unit says in place of a variant
+MIXED = "interleaved"  # the same, for a unit whose slates are drafted from both rankings
 MAX_VARIANTS = 10
 MAX_OVERRIDES = 1_000  # for people who try a variant, not a second way to assign
 
@@ -158,8 +159,9 @@ class Design(_Part):
     def _fits_together(self) -> "Design":
         keys = [variant.key for variant in self.variants]
         _unique("variants", keys)
-        if HELD_OUT in keys:
-            raise ValueError(f"variants: found the key {HELD_OUT!r}, which means held-out units")
+        taken = sorted({HELD_OUT, MIXED} & {*keys})
+        if taken:
+            raise ValueError(f"variants: found the key {taken[0]!r}, which means something else")
         if self.kind == "interleave" and len(keys) != 2:
             raise ValueError(f"variants: found {len(keys)}, expected 2 rankings to interleave")
         unknown = sorted({*self.overrides.values()} - {*keys})
@@ -175,6 +177,8 @@ class Design(_Part):
 
     def coverage_at(self, now_us: int) -> float:
         """The share of units that takes part then."""
+        if not self.ramp:
+            return self.coverage
         begun = [step.coverage for step in self.ramp if step.at.timestamp() * 1e6 <= now_us]
         return max([self.coverage, *begun])
 

@@ -1,0 +1,225 @@
+"""Who gets which variant: a pure function of the unit's name, the same in every process.
+
+The hash and the ranges are GrowthBook's (hash version 2, sdk-js `util.ts`), so that a shop that
+uses its SDK elsewhere finds the same units in the same variants.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from pydantic import JsonValue
+
+from features.slates import Assignment
+from recsys.experiments.experiment import HELD_OUT, MIXED, Experiment, Holdout, Phase, Variant
+from recsys.experiments.targeting import is_meant
+from recsys.expression import Expression, parse
+
+log = logging.getLogger(__name__)
+
+BUCKETS = 10_000
+LAYER_SALT = "layer:"  # before the layer's name: an experiment of that name hashes differently
+_PRIME, _BASIS, _MASK = 0x01000193, 0x811C9DC5, 0xFFFFFFFF
+
+
+def fnv1a32(text: str, value: int = _BASIS) -> int:
+    """FNV-1a, 32 bit, over UTF-16 code units as in JavaScript; over bytes where it is ASCII.
+
+    `value` is the hash of what stands before the text.
+    """
+    if text.isascii():
+        units: Sequence[int] = text.encode()
+    else:
+        units = memoryview(text.encode("utf-16-le", "surrogatepass")).cast("H").tolist()
+    for unit in units:
+        value = ((value ^ unit) * _PRIME) & _MASK
+    return value
+
+
+def bucket(seed: str, value: str) -> float:
+    """One of BUCKETS equal steps from 0 to below 1."""
+    return _bucket(fnv1a32(seed), value)
+
+
+def _bucket(hashed_seed: int, value: str) -> float:
+    return fnv1a32(str(fnv1a32(value, hashed_seed))) % BUCKETS / BUCKETS
+
+
+def ranges(weights: Sequence[float], coverage: float) -> tuple[tuple[float, float], ...]:
+    """[low, high) of each variant; more coverage only adds to each, so nobody who is in moves."""
+    found, low = [], 0.0
+    for weight in weights:
+        found.append((low, low + coverage * weight))
+        low += weight
+    return tuple(found)
+
+
+def chosen(n: float, of: Sequence[tuple[float, float]]) -> int | None:
+    """Which range holds n; None: no variant, the unit takes no part."""
+    return next((i for i, (low, high) in enumerate(of) if low <= n < high), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assigned:
+    """What all running experiments together make of one request."""
+
+    assignments: tuple[Assignment, ...] = ()
+    policy: Mapping[str, JsonValue] | None = None  # changes, the experiments' in order of names
+    release_id: str | None = None
+    interleave: tuple[Variant, Variant] | None = None  # rank with both, and mix
+    failed: tuple[str, ...] = ()  # experiments that could not be asked: their control answers
+
+
+NOTHING = Assigned()
+
+
+@dataclass(frozen=True)
+class _Live:
+    """A running experiment, read once."""
+
+    experiment: Experiment
+    phase: Phase
+    targeting: Expression | None
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "_Live | None":
+        design, phase = experiment.design, experiment.phase
+        if experiment.status != "running" or phase is None:
+            return None
+        targeting = None if design.targeting is None else parse(design.targeting)
+        return cls(experiment, phase, targeting)
+
+    @cached_property
+    def _seed(self) -> int:
+        return fnv1a32(self.phase.seed)
+
+    @cached_property
+    def _layer_seed(self) -> int:
+        return fnv1a32(f"{LAYER_SALT}{self.experiment.design.layer}")
+
+    def unit_id(self, user_id: str | None, session_id: str | None) -> str | None:
+        if self.phase.unit == "user":
+            return user_id
+        if self.phase.unit == "session":
+            return session_id
+        return user_id or session_id
+
+    def variant(self, unit_id: str, now_us: int) -> Variant | None:
+        """By layer and hash alone."""
+        design = self.experiment.design
+        if design.layer is not None:
+            low, high = design.layer_range
+            if not low <= _bucket(self._layer_seed, unit_id) < high:
+                return None
+        of = ranges(self.phase.weights_at(now_us), design.coverage_at(now_us))
+        number = chosen(_bucket(self._seed, unit_id), of)
+        return None if number is None else design.variants[number]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Every experiment that runs, ready to be asked; replaced as a whole when one changes."""
+
+    lives: tuple[_Live, ...] = ()
+    holdout: Holdout | None = None
+
+    @classmethod
+    def of(cls, experiments: Iterable[Experiment], holdout: Holdout | None) -> "Running":
+        lives = (_Live.of(e) for e in sorted(experiments, key=lambda e: e.name))
+        return cls(tuple(live for live in lives if live is not None), holdout)
+
+    def __len__(self) -> int:
+        return len(self.lives)
+
+    def assign(
+        self,
+        *,
+        placement: str,
+        user_id: str | None,
+        session_id: str | None,
+        now_us: int,
+        attributes: Callable[[], Mapping[str, object]],
+    ) -> Assigned:
+        """Override → holdout → targeting → layer → hash; `attributes` is called once at most.
+
+        Never raises: an experiment that fails lets its control answer and is named in `failed`.
+        """
+        if not self.lives:
+            return NOTHING
+        known: dict[str, object] | None = None
+
+        def stored() -> Mapping[str, object]:
+            nonlocal known
+            if known is None:
+                known = dict(attributes())
+            return known
+
+        given: list[tuple[_Live, Assignment, Variant | None]] = []
+        failed: list[str] = []
+        for live in self.lives:
+            if live.experiment.design.placements and (
+                placement not in live.experiment.design.placements
+            ):
+                continue
+            try:
+                unit_id = live.unit_id(user_id, session_id)
+                found = unit_id and self._of(live, unit_id, now_us, stored)
+            except Exception as error:  # noqa: BLE001  an answer must not depend on an experiment
+                log.warning("experiment skipped name=%s reason=%r", live.experiment.name, error)
+                failed.append(live.experiment.name)
+                continue
+            if found:
+                given.append((live, *found))
+        return _together(given, tuple(failed))
+
+    def _holds_out(self, unit_id: str) -> bool:
+        holdout = self.holdout
+        return holdout is not None and bucket(holdout.salt, unit_id) < holdout.share
+
+    def _of(
+        self,
+        live: _Live,
+        unit_id: str,
+        now_us: int,
+        attributes: Callable[[], Mapping[str, object]],
+    ) -> tuple[Assignment, Variant | None] | None:
+        design, number = live.experiment.design, live.phase.number
+        override = design.overrides.get(unit_id)
+        if override is not None:
+            variant = design.variant(override)
+            return Assignment(design.name, number, override, "override", unit_id), variant
+        if live.targeting is not None and not is_meant(live.targeting, attributes()):
+            return None
+        if self._holds_out(unit_id):
+            return Assignment(design.name, number, HELD_OUT, "holdout", unit_id), None
+        variant = live.variant(unit_id, now_us)
+        if variant is None:
+            return None
+        key = MIXED if design.kind == "interleave" else variant.key
+        return Assignment(design.name, number, key, "hash", unit_id), variant
+
+
+def _together(
+    given: Sequence[tuple[_Live, Assignment, Variant | None]], failed: tuple[str, ...]
+) -> Assigned:
+    """Where two change the same key, the later name wins; starting such a pair is refused."""
+    policy: dict[str, JsonValue] = {}
+    release_id: str | None = None
+    interleave: tuple[Variant, Variant] | None = None
+    for live, assignment, variant in given:
+        if variant is None:
+            continue
+        if assignment.variant == MIXED:
+            first, second = live.experiment.design.variants
+            interleave = (first, second)
+            continue
+        policy |= variant.policy
+        release_id = variant.release_id or release_id
+    return Assigned(
+        assignments=tuple(assignment for _, assignment, _ in given),
+        policy=policy or None,
+        release_id=release_id,
+        interleave=interleave,
+        failed=failed,
+    )
