@@ -7,7 +7,7 @@ uses its SDK elsewhere finds the same units in the same variants.
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 from pydantic import JsonValue
 
@@ -147,14 +147,7 @@ class Running:
         """
         if not self.lives:
             return NOTHING
-        known: dict[str, object] | None = None
-
-        def stored() -> Mapping[str, object]:
-            nonlocal known
-            if known is None:
-                known = dict(attributes())
-            return known
-
+        stored, held_out = cache(attributes), cache(self.holds_out)
         given: list[tuple[_Live, Assignment, Variant | None]] = []
         failed: list[str] = []
         for live in self.lives:
@@ -164,7 +157,7 @@ class Running:
                 continue
             try:
                 unit_id = live.unit_id(user_id, session_id)
-                found = unit_id and self._of(live, unit_id, now_us, stored)
+                found = unit_id and self._of(live, unit_id, now_us, stored, held_out)
             except Exception as error:  # noqa: BLE001  an answer must not depend on an experiment
                 log.warning("experiment skipped name=%s reason=%r", live.experiment.name, error)
                 failed.append(live.experiment.name)
@@ -173,7 +166,8 @@ class Running:
                 given.append((live, *found))
         return _together(given, tuple(failed))
 
-    def _holds_out(self, unit_id: str) -> bool:
+    def holds_out(self, unit_id: str) -> bool:
+        """Whether no experiment may touch the unit."""
         holdout = self.holdout
         return holdout is not None and bucket(holdout.salt, unit_id) < holdout.share
 
@@ -183,6 +177,7 @@ class Running:
         unit_id: str,
         now_us: int,
         attributes: Callable[[], Mapping[str, object]],
+        held_out: Callable[[str], bool],
     ) -> tuple[Assignment, Variant | None] | None:
         design, number = live.experiment.design, live.phase.number
         override = design.overrides.get(unit_id)
@@ -191,7 +186,7 @@ class Running:
             return Assignment(design.name, number, override, "override", unit_id), variant
         if live.targeting is not None and not is_meant(live.targeting, attributes()):
             return None
-        if self._holds_out(unit_id):
+        if held_out(unit_id):
             return Assignment(design.name, number, HELD_OUT, "holdout", unit_id), None
         variant = live.variant(unit_id, now_us)
         if variant is None:
