@@ -1,0 +1,292 @@
+from functools import partial
+
+import numpy as np
+import pandas as pd
+import pytest
+import tea_tasting as tt
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from features.arrays import Float64Array
+from features.errors import DataError
+from recsys.evaluation.experiment import sequential, srm
+from recsys.evaluation.experiment.bayes import chance_to_win, risk
+from recsys.evaluation.experiment.estimates import Estimate, compare
+from recsys.evaluation.experiment.power import days_left, detectable, power_of, units_needed
+from recsys.evaluation.experiment.quantiles import clustered_quantile
+from recsys.evaluation.experiment.samples import EventValues, Sample
+from recsys.experiments.experiment import Metric
+
+exactly = partial(pytest.approx, rel=1e-9, abs=1e-12)
+MEAN = Metric(name="orders", event_type="purchase")
+RATIO = Metric(name="rate", event_type="click", kind="ratio", per="slates")
+
+
+def drawn(seed: int, n: int = 300, shift: float = 0.0) -> dict[str, Float64Array]:
+    """Slates, clicks that follow them, and the same of the weeks before."""
+    rng = np.random.default_rng(seed)
+    taste = rng.gamma(2.0, 0.1, n)
+    slates = (1 + rng.poisson(4, n)).astype(np.float64)
+    before_slates = (1 + rng.poisson(3, n)).astype(np.float64)
+    return {
+        "clicks": rng.poisson(slates * (taste + shift)).astype(np.float64),
+        "slates": slates,
+        "before": rng.poisson(before_slates * taste).astype(np.float64),
+        "before_slates": before_slates,
+    }
+
+
+def a_b(n: int = 300) -> tuple[dict[str, Float64Array], dict[str, Float64Array]]:
+    return drawn(1, n), drawn(2, n + 50, shift=0.05)
+
+
+def test_means_are_compared_as_by_welch() -> None:
+    a, b = a_b()
+    found = compare(Sample(totals=a["clicks"]), Sample(totals=b["clicks"]), MEAN)
+    theirs = stats.ttest_ind(b["clicks"], a["clicks"], equal_var=False)
+    interval = theirs.confidence_interval(0.95)
+    assert found.difference == exactly(b["clicks"].mean() - a["clicks"].mean())
+    assert found.p_value == exactly(theirs.pvalue)
+    assert (found.low, found.high) == exactly((interval.low, interval.high))
+
+
+def test_means_proportions_and_ratios_equal_another_library() -> None:
+    a, b = a_b()
+    frame = pd.concat([pd.DataFrame(a), pd.DataFrame(b)])
+    frame["bought"] = (frame["clicks"] > 1).astype(float)
+    frame["variant"] = [0] * len(a["clicks"]) + [1] * len(b["clicks"])
+    theirs = tt.Experiment(
+        mean=tt.Mean("clicks"),
+        proportion=tt.Mean("bought"),
+        ratio=tt.RatioOfMeans("clicks", "slates"),
+    ).analyze(frame)
+    samples = {
+        "mean": (MEAN, [Sample(totals=arm["clicks"]) for arm in (a, b)]),
+        "proportion": (
+            Metric(name="bought", event_type="click", kind="proportion"),
+            [Sample(totals=(arm["clicks"] > 1).astype(np.float64)) for arm in (a, b)],
+        ),
+        "ratio": (
+            RATIO,
+            [Sample(totals=arm["clicks"], denominators=arm["slates"]) for arm in (a, b)],
+        ),
+    }
+    for name, (metric, (control, variant)) in samples.items():
+        found, oracle = compare(control, variant, metric), theirs[name]
+        assert found.control_value == exactly(oracle.control)
+        assert found.variant_value == exactly(oracle.treatment)
+        assert found.difference == exactly(oracle.effect_size)
+        assert found.low == exactly(oracle.effect_size_ci_lower)
+        assert found.high == exactly(oracle.effect_size_ci_upper)
+        assert found.lift == exactly(oracle.rel_effect_size)
+        assert found.p_value == exactly(oracle.pvalue)
+
+
+def test_numbers_before_adjust_as_a_regression_with_one_slope_does() -> None:
+    a, b = a_b()
+    control, variant = (Sample(totals=arm["clicks"], before=arm["before"]) for arm in (a, b))
+    found = compare(control, variant, MEAN)
+    y = np.concatenate([a["clicks"], b["clicks"]])
+    x = np.concatenate([a["before"], b["before"]])
+    is_b = np.r_[np.zeros(len(a["clicks"])), np.ones(len(b["clicks"]))]
+    (_, effect, slope), *_ = np.linalg.lstsq(np.c_[np.ones(len(y)), is_b, x], y)
+    assert found.theta == exactly(slope)
+    assert found.difference == exactly(effect)
+    assert found.variance_cut is not None
+    assert 0 < found.variance_cut < 1
+
+
+def test_a_ratio_is_adjusted_through_its_parts() -> None:
+    """Each unit's part of a ratio's error, regressed on its part of the ratio before."""
+    a, b = a_b()
+    control, variant = (
+        Sample(
+            totals=arm["clicks"],
+            denominators=arm["slates"],
+            before=arm["before"],
+            before_denominators=arm["before_slates"],
+        )
+        for arm in (a, b)
+    )
+    found = compare(control, variant, RATIO)
+    before_below = np.concatenate([a["before_slates"], b["before_slates"]])
+    pooled = (a["before"].sum() + b["before"].sum()) / before_below.sum()
+    parts, before = [], []
+    for arm in (a, b):
+        ratio = arm["clicks"].sum() / arm["slates"].sum()
+        parts.append(ratio + (arm["clicks"] - ratio * arm["slates"]) / arm["slates"].mean())
+        own = (arm["before"] - pooled * arm["before_slates"]) / before_below.mean()
+        before.append(own)
+    is_b = np.r_[np.zeros(len(parts[0])), np.ones(len(parts[1]))]
+    columns = np.c_[np.ones(len(is_b)), is_b, np.concatenate(before)]
+    (_, effect, slope), *_ = np.linalg.lstsq(columns, np.concatenate(parts))
+    assert found.theta == exactly(slope)
+    assert found.difference == exactly(effect)
+
+
+def test_totals_above_the_cap_count_as_it_in_both_arms() -> None:
+    control, variant = np.arange(10.0), np.r_[np.arange(9.0), 1_000.0]
+    capped = Metric(name="m", event_type="purchase", cap=0.95)
+    found = compare(Sample(totals=control), Sample(totals=variant), capped)
+    limit = np.quantile(np.r_[control, variant], 0.95)
+    expected = np.minimum(variant, limit).mean() - np.minimum(control, limit).mean()
+    assert found.difference == exactly(expected)
+    assert found.capped_share == pytest.approx(1 / 20)
+
+
+def test_an_always_valid_interval_is_its_formula() -> None:
+    """rho² = (-2 ln .05 + ln(-2 ln .05 + 1)) / 5000, by hand: 5.991465, 1.944690."""
+    rho_squared = (5.991464547107979 + np.log(6.991464547107979)) / 5_000
+    assert sequential.rho_squared(0.05, 5_000) == exactly(rho_squared)
+    n, se = 2_000, 0.01
+    inside = (n * rho_squared + 1) / (n * rho_squared)
+    expected = se * np.sqrt(2 * inside * np.log(np.sqrt(n * rho_squared + 1) / 0.05))
+    found = sequential.half_width(se, n, alpha=0.05, n_star=5_000)
+    assert float(found) == exactly(expected)
+    at_the_edge = sequential.p_value(float(found), se, n, alpha=0.05, n_star=5_000)
+    assert float(at_the_edge) == exactly(0.05)
+
+
+def test_daily_looks_at_nothing_alarm_as_seldom_as_promised() -> None:
+    rng = np.random.default_rng(3)
+    days, a_day, n_tests = 30, 200, 500
+    sums = rng.normal(size=(n_tests, days)).cumsum(axis=1) * np.sqrt(a_day)
+    n = a_day * np.arange(1.0, days + 1)
+    mean, se = sums / n, 1 / np.sqrt(n)
+    width = sequential.half_width(se, n, alpha=0.05, n_star=5_000)
+    always = (np.abs(mean) > width).any(axis=1).mean()
+    naive = (np.abs(mean) > 1.959964 * se).any(axis=1).mean()
+    assert always <= 0.05
+    assert 0.2 < naive < 0.4
+
+
+def test_a_mismatch_of_shares_is_found_and_chance_is_not() -> None:
+    assert srm.chi_square_p(np.array([480, 520]), np.array([1.0, 1.0])) == exactly(
+        stats.chi2.sf(1.6, 1)
+    )
+    even, odd = np.array([5_000, 5_050]), np.array([5_000, 5_600])
+    weights = np.array([0.5, 0.5])
+    assert srm.sequential_p(even, weights) > 0.5
+    assert srm.sequential_p(odd, weights) < srm.ALARM
+    with pytest.raises(DataError, match="expected units"):
+        srm.chi_square_p(np.array([0, 0]), weights)
+
+
+def test_looking_at_shares_daily_seldom_alarms() -> None:
+    rng = np.random.default_rng(5)
+    alarms = 0
+    for _ in range(300):
+        counts = rng.binomial(200, 0.5, size=30).cumsum()
+        totals = 200 * np.arange(1, 31)
+        found = [
+            srm.sequential_p(np.array([count, total - count]), np.ones(2))
+            for count, total in zip(counts, totals, strict=True)
+        ]
+        alarms += min(found) < 0.05
+    assert alarms / 300 <= 0.05
+
+
+def test_a_chance_to_win_and_its_risk_are_those_of_a_normal() -> None:
+    draws = np.random.default_rng(0).normal(0.3, 0.5, 400_000)
+    assert chance_to_win(0.3, 0.5) == exactly(stats.norm.cdf(0.6))
+    assert risk(0.3, 0.5) == pytest.approx(np.maximum(-draws, 0).mean(), abs=0.002)
+
+
+def test_the_units_a_plan_needs_reach_its_power() -> None:
+    needed = units_needed(mean=0.1, sd=0.3, lift=0.1, alpha=0.05, power=0.8)
+    assert needed == 28_256  # 4 · 9 · (1.959964 + 0.841621)² / .01, up
+    se = 0.3 * np.sqrt(4 / needed)
+    assert power_of(0.01, se, alpha=0.05) == pytest.approx(0.8, abs=1e-4)
+    assert detectable(se, alpha=0.05, power=0.8) == pytest.approx(0.01, rel=1e-4)
+    assert (days_left(100, 50, 90), days_left(0, 30, 100), days_left(0, 0, 1)) == (0, 4, None)
+    with pytest.raises(DataError, match="expected none of them to be 0"):
+        units_needed(mean=0, sd=1, lift=0.1, alpha=0.05, power=0.8)
+
+
+def test_quantiles_of_clustered_values_cover_as_often_as_they_say() -> None:
+    rng = np.random.default_rng(11)
+    covered, n_runs = 0, 300
+    truth = float(stats.norm.ppf(0.75, scale=np.sqrt(2)))
+    for _ in range(n_runs):
+        own = rng.normal(size=150)
+        rows = np.repeat(np.arange(150), 1 + rng.poisson(3, 150))
+        values = EventValues(values=own[rows] + rng.normal(size=len(rows)), unit_rows=rows)
+        found, se = clustered_quantile(values, 0.75)
+        covered += abs(found - truth) < 1.96 * se
+    assert 0.9 <= covered / n_runs <= 0.99
+
+
+NOTHING = np.empty(0)
+
+
+@pytest.mark.parametrize(
+    ("control", "variant", "metric", "words"),
+    [
+        (Sample(totals=NOTHING), Sample(totals=np.ones(3)), MEAN, "no units in the control"),
+        (Sample(totals=np.ones(3)), Sample(totals=NOTHING), MEAN, "no units in the variant"),
+        (Sample(totals=np.ones(1)), Sample(totals=np.ones(3)), MEAN, "one unit in the control"),
+        (Sample(totals=np.ones(9)), Sample(totals=np.ones(9)), MEAN, "does not vary"),
+        (Sample(totals=np.zeros(9)), Sample(totals=np.zeros(9)), MEAN, "does not vary"),
+        (
+            Sample(totals=np.ones(9), denominators=np.zeros(9)),
+            Sample(totals=np.ones(9), denominators=np.ones(9)),
+            RATIO,
+            "nothing to divide by in the control: no slates",
+        ),
+    ],
+)
+def test_what_cannot_be_told_is_said_in_words(
+    control: Sample, variant: Sample, metric: Metric, words: str
+) -> None:
+    found = compare(control, variant, metric)
+    assert found.problem is not None
+    assert words in found.problem
+    assert found.difference is None
+    assert found.p_value is None
+
+
+def test_a_lift_over_nothing_is_left_out() -> None:
+    found = compare(Sample(totals=np.zeros(9)), Sample(totals=np.arange(9.0)), MEAN)
+    assert found.difference == pytest.approx(4.0)
+    assert (found.lift, found.mde, found.problem) == (None, None, None)
+
+
+def test_a_number_that_is_none_is_refused() -> None:
+    with pytest.raises(DataError, match="1 numbers that are not finite"):
+        Sample(totals=np.array([1.0, np.nan]))
+
+
+totals = st.lists(st.integers(0, 20), min_size=3, max_size=30).map(lambda x: np.array(x, float))
+
+
+def _numbers(found: Estimate) -> list[float | None]:
+    return [found.difference, found.se, found.theta, found.p_value]
+
+
+@given(a=totals, b=totals)
+def test_sides_are_treated_alike(a: Float64Array, b: Float64Array) -> None:
+    one, other = (compare(Sample(totals=x), Sample(totals=y), MEAN) for x, y in ((a, b), (b, a)))
+    assert (one.problem is None) == (other.problem is None)
+    if one.problem is None:
+        assert one.difference == pytest.approx(-(other.difference or 0.0), abs=1e-12)
+        assert one.se == pytest.approx(other.se)
+        assert one.p_value == pytest.approx(other.p_value)
+        assert one.low == pytest.approx(-(other.high or 0.0), abs=1e-12)
+
+
+@given(a=totals, b=totals, seed=st.integers(0, 99), shift=st.floats(-5, 5))
+def test_what_all_had_before_changes_nothing(
+    a: Float64Array, b: Float64Array, seed: int, shift: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    before = [rng.normal(size=len(x)) for x in (a, b)]
+    plain, moved = (
+        compare(
+            Sample(totals=a, before=before[0] + by), Sample(totals=b, before=before[1] + by), MEAN
+        )
+        for by in (0.0, shift)
+    )
+    for one, other in zip(_numbers(plain), _numbers(moved), strict=True):
+        assert (one is None) == (other is None)
+        assert one is None or one == pytest.approx(other, rel=1e-6, abs=1e-9)
