@@ -2,20 +2,24 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
+from pydantic import ValidationError
 from starlette.requests import Request
 
+from api.assigning import FAILED, assigned_to, policies
 from api.bodies import PageBody, PolicyBody, RecommendBody, SlateBody
 from api.day import Day
 from api.directives import filters
-from api.errors import STORE_ERRORS, ApiError
+from api.errors import STORE_ERRORS, ApiError, problem
 from api.keys import caller
 from api.live_items import Serving
 from api.logs import line
 from features.events import RecentEvents
+from recsys.experiments.assignment import NOTHING, Assigned
 from recsys.placements import Placement
+from recsys.policy import Policy
 from recsys.types import Ask
 
 log = logging.getLogger(__name__)
@@ -46,6 +50,8 @@ class Asked:
     serving: Serving
     degraded: tuple[str, ...]
     root_id: str  # request_id of its first page
+    assigned: Assigned
+    rival: Policy | None  # interleaved with the policy of `ask`
 
 
 def check_scope(request: Request, body: SlateBody) -> None:
@@ -81,22 +87,25 @@ def placed(today: Day, body: SlateBody) -> Placement:
 def first_page(
     today: Day, serving: Serving, shopper: Shopper, body: RecommendBody, request_id: str
 ) -> Asked:
-    ask = ask_of(today, serving, shopper, body, request_id)
-    return Asked(body, ask, serving, shopper.degraded, request_id)
+    return asked_of(today, serving, shopper, body, request_id, root_id=request_id)
 
 
-def ask_of(
+def asked_of(
     today: Day,
     serving: Serving,
     shopper: Shopper,
     body: RecommendBody,
     request_id: str,
+    *,
+    root_id: str,
     shown: Sequence[str] = (),
-) -> Ask:
-    """`shown` are the items of earlier pages."""
+) -> Asked:
+    """`shown` are the items of earlier pages, of which the first has the `root_id`."""
     placement = placed(today, body)
     beside = body.shown_beside if isinstance(body, PageBody) else ()
-    return Ask(
+    base = today.directives.policy(placement, serving.policy)
+    assigned, policy, rival = _varied(today, shopper, body, placement, base)
+    ask = Ask(
         request_id=request_id,
         now_us=shopper.now_us,
         k=body.k or placement.k,
@@ -111,5 +120,24 @@ def ask_of(
         rules=today.directives.rules(placement.name, shopper.now_us),
         first_position=len(shown),
         explain=body.explain,
-        policy=body.policy.applied_to(today.directives.policy(placement, serving.policy)),
+        policy=body.policy.applied_to(policy),
     )
+    failed = (FAILED,) if assigned.failed else ()
+    return Asked(body, ask, serving, (*shopper.degraded, *failed), root_id, assigned, rival)
+
+
+def _varied(
+    today: Day, shopper: Shopper, body: RecommendBody, placement: Placement, base: Policy
+) -> tuple[Assigned, Policy, Policy | None]:
+    """What experiments make of the policy; a request with a policy of its own is in none."""
+    if body.policy != _UNCHANGED or not len(today.directives.known.running):
+        return NOTHING, base, None
+    assigned = assigned_to(
+        today, placement.name, shopper.user_id, shopper.session_id, shopper.now_us
+    )
+    try:
+        return assigned, *policies(base, assigned)
+    except ValidationError as error:
+        log.error(line("experiment_policy_failed", cause=problem(str(error))))
+        names = tuple(given.experiment for given in assigned.assignments)
+        return replace(NOTHING, failed=names), base, None

@@ -1,4 +1,7 @@
-"""Placements and rules in memory: written by one process, obeyed by all within a poll interval."""
+"""What the shop decides, in memory: written by one process, obeyed by all within a poll interval.
+
+Placements, rules and experiments.
+"""
 
 import asyncio
 import logging
@@ -12,6 +15,8 @@ from pydantic import BaseModel, ValidationError
 from api.errors import ApiError, problem
 from api.logs import line
 from features.store import Store
+from recsys.experiments.assignment import Running
+from recsys.experiments.experiment import EXPERIMENT, GLOBAL, HOLDOUT, Experiment, Holdout
 from recsys.expression import Expression, parse
 from recsys.placements import DEFAULT_PLACEMENTS, Placement
 from recsys.policy import Policy
@@ -35,6 +40,9 @@ class Known:
     placements: Mapping[str, Placement]
     stored_placements: frozenset[str]
     rules: Mapping[str, Rule]
+    experiments: Mapping[str, Experiment]
+    holdout: Holdout | None
+    running: Running
     unreadable: Mapping[str, str]  # "rule/spring": what is wrong with it
     # filled as they are asked for; a change makes a new `Known`
     policies: dict[tuple[str, int], tuple[Policy, Policy]] = field(default_factory=dict)
@@ -136,7 +144,18 @@ def _read(store: Store) -> Known:
     unreadable: dict[str, str] = {}
     placements = _valid(store, PLACEMENT, Placement, unreadable)
     rules = _valid(store, RULE, Rule, unreadable)
-    return Known(change, {**_DEFAULTS, **placements}, frozenset(placements), rules, unreadable)
+    experiments = _valid(store, EXPERIMENT, Experiment, unreadable)
+    holdout = _valid(store, HOLDOUT, Holdout, unreadable).get(GLOBAL)
+    return Known(
+        change=change,
+        placements={**_DEFAULTS, **placements},
+        stored_placements=frozenset(placements),
+        rules=rules,
+        experiments=experiments,
+        holdout=holdout,
+        running=Running.of(experiments.values(), holdout),
+        unreadable=unreadable,
+    )
 
 
 def _valid(store: Store, kind: str, model: type[D], unreadable: dict[str, str]) -> dict[str, D]:

@@ -27,6 +27,7 @@ from api.clock import now_us
 from api.day import Day
 from api.keys import SCOPE, ScopedRoute
 from features.events import US_PER_SECOND
+from recsys.experiments.assignment import Assigned
 from recsys.types import Answer
 
 router = APIRouter(route_class=ScopedRoute)
@@ -98,6 +99,12 @@ class Metrics(Collector):
         for rule_id in answer.fired:
             self.tallies["recsys_rules_fired"][rule_id,] += 1
 
+    def assigned(self, assigned: Assigned) -> None:
+        for given in assigned.assignments:
+            self.tallies["recsys_assignments"][given.experiment, given.variant] += 1
+        for experiment in assigned.failed:
+            self.tallies["recsys_assignments_failed"][experiment,] += 1
+
     def failed(self, parts: Iterable[str]) -> None:
         """Parts of an answer that it had to do without."""
         for part in parts:
@@ -146,6 +153,11 @@ _TALLIES: dict[str, tuple[tuple[str, ...], str]] = {
     "recsys_events": (("verdict",), "Events told"),
     "recsys_degraded": (("part",), "Answers that had to do without a source or a read"),
     "recsys_fallbacks": (("placement", "fallback"), "Slates filled up from a fallback"),
+    "recsys_assignments": (("experiment", "variant"), "Slates by what experiments gave them"),
+    "recsys_assignments_failed": (
+        ("experiment",),
+        "Slates that the control answered because an experiment could not be asked",
+    ),
     "recsys_rules_fired": (("rule_id",), "Slates a rule changed"),
 }
 

@@ -1,5 +1,6 @@
 """POST /v1/recommend, its next pages, and many slates at once: what to show."""
 
+from dataclasses import replace
 from functools import partial
 
 from fastapi import APIRouter
@@ -8,7 +9,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers import ManyAnswer, RecommendAnswer, SlateAnswer
-from api.asking import EXPLAIN, Asked, Shopper, ask_of, check_scope, first_page, placed, shopper_of
+from api.asking import (
+    EXPLAIN,
+    Asked,
+    Shopper,
+    asked_of,
+    check_scope,
+    first_page,
+    placed,
+    shopper_of,
+)
+from api.assigning import recommended
 from api.bodies import ManyBody, NextBody, PageBody, RecommendBody, SlateBody
 from api.clock import now_us
 from api.day import Day, answered, day, read, request_id
@@ -60,11 +71,14 @@ async def next_page(request: Request) -> Response:
     changes = {"k": body.k or first.k, "explain": first.explain and _may_explain(request)}
     page = first.model_copy(update=changes)
     shopper = shopper_of(today, page.user_id, page.session_id, now)
-    ask = ask_of(today, serving, shopper, page, request_id(request), chain.shown)
-    failed = (*shopper.degraded, *degraded)
-    asked = Asked(page, ask, serving, failed, chain.root_id)
-    answer = serving.recommender.recommend(ask)
-    today.pages.turn(chain, ask, answer.item_ids)
+    asked = asked_of(
+        *(today, serving, shopper, page, request_id(request)),
+        root_id=chain.root_id,
+        shown=chain.shown,
+    )
+    asked = replace(asked, degraded=(*asked.degraded, *degraded))
+    answer = recommended(serving.recommender, asked.ask, asked.rival)
+    today.pages.turn(chain, asked.ask, answer.item_ids)
     _count(request, asked, answer)
     return await _response(today, asked, answer)
 
@@ -114,7 +128,7 @@ def _beside(shopper: Shopper, slate: SlateBody, shown: tuple[str, ...]) -> PageB
 
 
 def _answer_first(request: Request, today: Day, asked: Asked) -> Answer:
-    answer = asked.serving.recommender.recommend(asked.ask)
+    answer = recommended(asked.serving.recommender, asked.ask, asked.rival)
     if answer.item_ids:
         today.pages.begin(asked.ask, asked.body, answer.item_ids)
     _count(request, asked, answer)
@@ -125,6 +139,7 @@ def _count(request: Request, asked: Asked, answer: Answer) -> None:
     day(request).directives.count(answer.fired)
     metrics: Metrics = request.app.state.metrics
     metrics.recommended(asked.ask.placement, answer)
+    metrics.assigned(asked.assigned)
     metrics.failed(asked.degraded)
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+import numpy as np
 import orjson
 
 from api.asking import Asked
@@ -12,6 +13,7 @@ from api.day import Day
 from api.errors import STORE_ERRORS
 from api.logs import line
 from api.next_pages import MAX_SHOWN
+from features.arrays import Float32Array
 from features.pages import PageRecord
 from features.slates import SlateRecord
 from recsys.catalog import Catalog
@@ -34,7 +36,11 @@ def content(asked: Asked, answer: Answer) -> dict[str, object]:
         "items": _items(catalog, asked, answer),
         "about_item_ids": answer.about_item_ids,
         "release_id": recommender.release_id,
-        "experiments": [],
+        "experiments": [
+            {"experiment": given.experiment, "variant": given.variant}
+            for given in asked.assigned.assignments
+            if given.how != "holdout"
+        ],
         "degraded": [*asked.degraded, *answer.degraded],
         "fallbacks": answer.fallbacks,
         "missing_ids": missing(catalog, ask.context_item_ids),
@@ -135,12 +141,19 @@ def _slate(asked: Asked, answer: Answer) -> SlateRecord:
         shown_at_us=ask.now_us,
         release_id=asked.serving.recommender.release_id,
         item_ids=answer.item_ids,
-        propensities=answer.slate.propensities,
+        propensities=_drawn(answer.slate.propensities),
         scores=answer.slate.scores,
         source_scores=answer.slate.source_scores,
         features=answer.slate.features,
         first_position=ask.first_position,
+        assignments=asked.assigned.assignments,
+        teams=answer.teams,
     )
+
+
+def _drawn(propensities: Float32Array) -> Float32Array:
+    """NaN where nothing was left to chance: such a position tells nothing of another policy."""
+    return np.where(propensities < 1, propensities, np.float32(np.nan))
 
 
 def _page(asked: Asked) -> PageRecord:

@@ -140,3 +140,4 @@ class Answer:
     # "excluded", "hidden": items that else might be shown; "in_context", "viewed": candidates
     removed: dict[str, int]
     stage_ms: dict[str, float]
+    teams: str | None = None  # interleaved: whose each position is, see recsys.experiments

@@ -64,8 +64,8 @@ def _next(ranking: Sequence[str], start: int, used: set[str]) -> int | None:
     return next((at for at in range(start, len(ranking)) if ranking[at] not in used), None)
 
 
-def drafted(a: Answer, b: Answer, k: int, *, request_id: str) -> tuple[Answer, str]:
-    """The mixed answer and its teams; which of two answers an item came from decides its numbers.
+def drafted(a: Answer, b: Answer, k: int, *, request_id: str) -> Answer:
+    """Both answers in one, each item with the numbers of the ranking it was taken from.
 
     Propensities are NaN: the chance of a position depends on both rankings and was not counted.
     """
@@ -73,7 +73,7 @@ def drafted(a: Answer, b: Answer, k: int, *, request_id: str) -> tuple[Answer, s
     draft = team_draft(a.item_ids, b.item_ids, k, seed=int.from_bytes(digest))
     answers, picks = (a, b), list(zip(draft.sides, draft.places, strict=True))
     explained = a.explanations is not None and b.explanations is not None
-    mixed = replace(
+    return replace(
         a,
         item_ids=tuple(answers[side].item_ids[place] for side, place in picks),
         slate=_slate(a.slate, b.slate, draft),
@@ -85,8 +85,8 @@ def drafted(a: Answer, b: Answer, k: int, *, request_id: str) -> tuple[Answer, s
         fallbacks=tuple(dict.fromkeys((*a.fallbacks, *b.fallbacks))),
         fired={**b.fired, **a.fired},
         stage_ms={name: ms + b.stage_ms.get(name, 0.0) for name, ms in a.stage_ms.items()},
+        teams=draft.teams,
     )
-    return mixed, draft.teams
 
 
 def _slate(a: Slate, b: Slate, draft: Draft) -> Slate:
