@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from api.experiment_shapes import DESIGN
+from recsys.experiments.experiment import Experiment
+
 _ID = "019ab3f0c2d15f1c2e8a90d47b63c0aa"  # request_id
 _NEXT_ID = "019ab3f0d90a1b7f66c2e0419d538fe1"
 _RELEASE = "2026-01-31T030000-4f1c"
@@ -57,6 +60,25 @@ _RULE: dict[str, Any] = {
 }
 _USER: dict[str, Any] = {"user_id": "u-17", "attributes": {"country": "NL", "likes": ["lamps"]}}
 _TIME_US = 1_769_850_000_000_000
+_PHASE: dict[str, Any] = {
+    "number": 1,
+    "started_at": "2026-01-31T09:00:00Z",
+    "seed": "variety",
+    "unit": "shopper",
+    "weights": [0.5, 0.5],
+}
+_EXPERIMENT: dict[str, Any] = Experiment.model_validate(
+    {
+        "design": {"name": "variety", **DESIGN},
+        "status": "running",
+        "phases": [_PHASE],
+        "log": [
+            {"at": "2026-01-30T16:00:00Z", "action": "drafted"},
+            {"at": "2026-01-31T09:00:00Z", "action": "started", "reason": "phase 1"},
+        ],
+    }
+).model_dump(mode="json")
+
 
 ANSWERS: dict[str, dict[str, Any]] = {
     "RecommendAnswer": _slate(_ID, "home", "lamp-4", "lamp-2", has_next=True),
@@ -85,6 +107,17 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "PlacementsAnswer": {"placements": [_PLACEMENT]},
     "PlacementAnswer": _PLACEMENT,
     "PlacementWritten": {**_PLACEMENT, "changed": True, "warnings": []},
+    "ExperimentsAnswer": {"experiments": [_EXPERIMENT], "unreadable": {}},
+    "ExperimentAnswer": _EXPERIMENT,
+    "WouldGetAnswer": {
+        "experiment": "variety",
+        "unit_id": "u-17",
+        "placement": "home",
+        "variant": "varied",
+        "how": "hash",
+    },
+    "ReportAnswer": {"report": {"experiment": "variety", "status": "collecting"}},
+    "HoldoutAnswer": {"share": 0.05, "salt": "holdout"},
     "RulesAnswer": {"rules": [_RULE], "unreadable": {}},
     "RuleAnswer": _RULE,
     "RuleWritten": {**_RULE, "changed": True, "warnings": []},

@@ -17,6 +17,7 @@ Scope = Literal[
     "users",
     "erase",
     "rules",
+    "experiments",
     "metrics",
 ]
 PUBLIC: Final = "public"
@@ -26,7 +27,7 @@ _SERVER: frozenset[Scope] = _BROWSER | {"explain", "catalogue", "users"}
 SCOPES: dict[Role, frozenset[Scope]] = {
     "browser": _BROWSER,
     "server": _SERVER,
-    "admin": _SERVER | {"erase", "rules", "metrics"},
+    "admin": _SERVER | {"erase", "rules", "experiments", "metrics"},
     "metrics": frozenset({"metrics"}),
 }
 

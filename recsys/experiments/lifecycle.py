@@ -61,7 +61,9 @@ def changed(experiment: Experiment, design: Design, now: datetime) -> Experiment
     return _with(experiment, now, "changed", reason, design=design, phases=phases)
 
 
-def started(experiment: Experiment, now: datetime, others: Iterable[Experiment]) -> Experiment:
+def started(
+    experiment: Experiment, now: datetime, reason: str, others: Iterable[Experiment]
+) -> Experiment:
     """Running, in a phase of its own; `others` are all experiments of the shop.
 
     DataError if a running one would answer the same requests differently.
@@ -71,9 +73,8 @@ def started(experiment: Experiment, now: datetime, others: Iterable[Experiment])
     check_beside(experiment.design, others)
     phase = _begun(experiment.design, experiment.phases, now)
     phases = (*experiment.phases, phase)
-    return _with(
-        experiment, now, "started", f"phase {phase.number}", status="running", phases=phases
-    )
+    words = f"phase {phase.number}: {reason}" if reason else f"phase {phase.number}"
+    return _with(experiment, now, "started", words, status="running", phases=phases)
 
 
 def stopped(experiment: Experiment, now: datetime, reason: str) -> Experiment:

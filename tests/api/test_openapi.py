@@ -6,6 +6,8 @@ import pytest
 from pydantic import BaseModel
 
 from api import answers, answers_told
+from api import experiment_shapes as shapes
+from api.experiment_shapes import DESIGN
 from tests.api.conftest import Client, event
 
 ENDPOINTS = {
@@ -21,6 +23,17 @@ ENDPOINTS = {
     ("/v1/rules/{rule_id}", "put"),
     ("/v1/rules/{rule_id}", "delete"),
     ("/v1/rules/preview", "post"),
+    ("/v1/experiments", "get"),
+    ("/v1/experiments/{name}", "get"),
+    ("/v1/experiments/{name}", "put"),
+    ("/v1/experiments/{name}", "delete"),
+    ("/v1/experiments/{name}/start", "post"),
+    ("/v1/experiments/{name}/stop", "post"),
+    ("/v1/experiments/{name}/decide", "post"),
+    ("/v1/experiments/{name}/assignment", "get"),
+    ("/v1/experiments/{name}/report", "get"),
+    ("/v1/holdout", "get"),
+    ("/v1/holdout", "put"),
     ("/v1/events", "post"),
     ("/v1/items/{item_id}", "put"),
     ("/v1/items/{item_id}", "get"),
@@ -122,6 +135,14 @@ def test_answers_have_the_documented_shape(client: Client) -> None:
         ("GET", "/v1/rules", None, answers.RulesAnswer),
         ("POST", "/v1/rules/preview", {"rule": _RULE, "ask": {}}, answers.PreviewAnswer),
         ("DELETE", "/v1/rules/new", None, answers.Deleted),
+        ("PUT", "/v1/experiments/new", DESIGN, shapes.ExperimentAnswer),
+        ("GET", "/v1/experiments/new", None, shapes.ExperimentAnswer),
+        ("GET", "/v1/experiments", None, shapes.ExperimentsAnswer),
+        ("POST", "/v1/experiments/new/start", {}, shapes.ExperimentAnswer),
+        ("GET", "/v1/experiments/new/assignment?unit_id=u", None, shapes.WouldGetAnswer),
+        ("POST", "/v1/recommend", {"user_id": "u"}, answers.SlateAnswer),
+        ("PUT", "/v1/holdout", {"share": 0.1}, shapes.HoldoutAnswer),
+        ("GET", "/v1/holdout", None, shapes.HoldoutAnswer),
         ("POST", "/v1/events", {"events": [event("e1"), 1]}, answers_told.EventsAnswer),
         ("PUT", "/v1/items/new", {"title": "x"}, answers_told.ItemStored),
         ("GET", "/v1/items/new", None, answers_told.Item),
