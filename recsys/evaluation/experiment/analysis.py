@@ -1,0 +1,256 @@
+"""One look at an experiment: health, every metric, how it went day by day, and the verdict."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import polars as pl
+
+from features.errors import DataError
+from features.events import US_PER_DAY
+from recsys.evaluation.bootstrap import holm
+from recsys.evaluation.experiment.estimates import Estimate, compare
+from recsys.evaluation.experiment.health import Check, checks
+from recsys.evaluation.experiment.power import days_left, units_needed
+from recsys.evaluation.experiment.samples import Sample
+from recsys.evaluation.experiment.units import Units, problem_of, sample, units_of
+from recsys.evaluation.experiment.verdict import Row, Verdict, verdict
+from recsys.experiments.experiment import Experiment, Metric, Phase, Plan
+
+MAX_LOOKS = 30  # points of the curves over time
+MIN_SLICE = 100  # units of an arm below which a slice says nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What was known at the end of one day."""
+
+    day_us: int
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """The goals for a part of the units; many are looked at, so one of them proves nothing."""
+
+    name: str
+    value: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysis:
+    """An immutable snapshot; everything a report shows."""
+
+    experiment: Experiment
+    phase: Phase
+    as_of_us: int
+    days: float
+    units: Mapping[str, int]
+    n_multiple: int
+    n_overrides: int
+    n_held_out: int
+    traffic: tuple[tuple[int, str, int], ...]  # day_us, variant, new units
+    checks: tuple[Check, ...]
+    rows: tuple[Row, ...]
+    looks: tuple[Look, ...]
+    slices: tuple[Slice, ...]
+    days_left: int | None
+    verdict: Verdict
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, times in microseconds or ISO 8601."""
+        found = asdict(replace(self, experiment=None, phase=None))  # type: ignore[arg-type]
+        found["experiment"] = self.experiment.model_dump(mode="json")
+        found["phase"] = self.phase.model_dump(mode="json")
+        return found
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """`metrics` and `looks`, one row a metric and variant (and day)."""
+        return {
+            "metrics": pd.DataFrame([_flat(row) for row in self.rows]),
+            "looks": pd.DataFrame(
+                [
+                    {"day": pd.Timestamp(look.day_us, unit="us", tz="UTC"), **_flat(row)}
+                    for look in self.looks
+                    for row in look.rows
+                ]
+            ),
+        }
+
+
+def analyse(
+    experiment: Experiment,
+    assignments: pl.DataFrame,
+    events: pl.DataFrame,
+    *,
+    as_of_us: int,
+    phase: Phase | None = None,
+) -> Analysis:
+    """The newest phase, or the one given, as it was known at `as_of_us`.
+
+    `assignments` (ASSIGNMENT_SCHEMA) and `events` (EVENT_SCHEMA) may hold more than is needed;
+    events reach back as far as the longest `cuped_days`. DataError for what never ran.
+    """
+    phase = phase or experiment.phase
+    if phase is None:
+        raise DataError(f"the experiment {experiment.name!r} never ran: start it first")
+    if experiment.design.kind == "interleave":
+        raise DataError(
+            f"{experiment.name!r} is interleaved: its slates are compared, not its units"
+        )
+    units = units_of(_of_phase(assignments, experiment, phase, as_of_us), events, phase.unit)
+    units = units.seen_before(as_of_us)
+    design, plan = experiment.design, experiment.design.plan
+    variants = [variant.key for variant in design.variants]
+    started_us = _us(phase.started_at)
+    until_us = as_of_us if phase.ended_at is None else min(as_of_us, _us(phase.ended_at))
+    days = max(0.0, (until_us - started_us) / US_PER_DAY)
+    found = checks(
+        units,
+        variants,
+        None if design.kind == "bandit" else phase.weights,
+        plan.goals,
+        as_of_us=as_of_us,
+        is_running=experiment.status == "running" and phase.ended_at is None,
+    )
+    rows = tuple(_rows(units, variants, plan))
+    left = _days_left(units, variants, plan, days)
+    return Analysis(
+        experiment=experiment,
+        phase=phase,
+        as_of_us=as_of_us,
+        days=days,
+        units=dict(zip(variants, units.counts(variants), strict=True)),
+        n_multiple=units.n_multiple,
+        n_overrides=units.n_overrides,
+        n_held_out=units.n_held_out,
+        traffic=_traffic(units),
+        checks=found,
+        rows=rows,
+        looks=tuple(_looks(units, variants, plan, started_us, until_us)),
+        slices=tuple(_slices(units, variants, plan)),
+        days_left=left,
+        verdict=verdict(rows, found, plan, days=days, days_left=left),
+    )
+
+
+def _of_phase(
+    assignments: pl.DataFrame, experiment: Experiment, phase: Phase, as_of_us: int
+) -> pl.DataFrame:
+    return assignments.filter(
+        (pl.col("experiment") == experiment.name)
+        & (pl.col("phase") == phase.number)
+        & (pl.col("shown_at_us") < as_of_us)
+    )
+
+
+def _rows(units: Units, variants: Sequence[str], plan: Plan) -> Iterator[Row]:
+    goals = list(_compared(units, variants, plan, plan.goals, "goal"))
+    yield from _adjusted(goals)
+    yield from _compared(units, variants, plan, plan.guardrails, "guardrail")
+    yield from _compared(units, variants, plan, plan.secondary, "secondary")
+
+
+def _compared(
+    units: Units,
+    variants: Sequence[str],
+    plan: Plan,
+    metrics: Sequence[Metric],
+    role: Any,  # noqa: ANN401  a literal, checked by Row
+) -> Iterator[Row]:
+    for metric in metrics:
+        problem = problem_of(units, metric)
+        control, *others = (sample(units, metric, variant) for variant in variants)
+        for variant, other in zip(variants[1:], others, strict=True):
+            estimate = (
+                Estimate(n_control=len(control), n_variant=len(other), problem=problem)
+                if problem
+                else _estimate(control, other, metric, plan)
+            )
+            yield Row(role=role, metric=metric, variant=variant, estimate=estimate)
+
+
+def _estimate(control: Sample, other: Sample, metric: Metric, plan: Plan) -> Estimate:
+    return compare(control, other, metric, alpha=plan.alpha, n_star=plan.n_star, power=plan.power)
+
+
+def _adjusted(rows: Sequence[Row]) -> list[Row]:
+    """Holm over goals and variants, of the always-valid p-values."""
+    known = [n for n, row in enumerate(rows) if row.estimate.p_anytime is not None]
+    p_values = holm([rows[n].estimate.p_anytime or 0.0 for n in known])
+    adjusted = dict(zip(known, p_values.tolist(), strict=True))
+    return [replace(row, p_holm=adjusted.get(n)) for n, row in enumerate(rows)]
+
+
+def _looks(
+    units: Units, variants: Sequence[str], plan: Plan, started_us: int, until_us: int
+) -> Iterator[Look]:
+    """The goals at the ends of days, at most MAX_LOOKS of them."""
+    n_days = -(-(until_us - started_us) // US_PER_DAY)
+    days = np.unique(np.linspace(1, n_days, min(n_days, MAX_LOOKS)).astype(np.int64))
+    for day in days.tolist() if n_days > 0 else ():
+        day_us = min(started_us + day * US_PER_DAY, until_us)
+        known = units.seen_before(day_us)
+        if min(known.counts(variants)) > 1:
+            rows = _compared(known, variants, plan, plan.goals, "goal")
+            yield Look(day_us=day_us, rows=tuple(rows))
+
+
+def _slices(units: Units, variants: Sequence[str], plan: Plan) -> Iterator[Slice]:
+    old = units.events.join(units.table.select("unit", "first_us"), on="unit")
+    old = old.filter(pl.col("event_time_us") < pl.col("first_us"))
+    returning = pl.col("unit").is_in(old["unit"].unique().implode())
+    parts = [("shoppers", "returning", returning), ("shoppers", "new", ~returning)]
+    placements = units.table["placement"].unique().sort().to_list()
+    if len(placements) > 1:
+        parts += [("first placement", p, pl.col("placement") == p) for p in placements]
+    for name, value, condition in parts:
+        part = units.where(condition)
+        if min(part.counts(variants)) >= MIN_SLICE:
+            rows = _compared(part, variants, plan, plan.goals, "goal")
+            yield Slice(name=name, value=value, rows=tuple(rows))
+
+
+def _traffic(units: Units) -> tuple[tuple[int, str, int], ...]:
+    day = (pl.col("first_us") // US_PER_DAY * US_PER_DAY).alias("day")
+    counted = units.table.group_by(day, "variant").len().sort("day", "variant")
+    return tuple(counted.iter_rows())
+
+
+def _days_left(units: Units, variants: Sequence[str], plan: Plan, days: float) -> int | None:
+    """Until the first goal can show the target lift with the planned power."""
+    goal = plan.goals[0]
+    arms = len(variants)
+    n = sum(units.counts(variants))
+    if goal.kind == "quantile" or days <= 0 or min(units.counts(variants)) < 2:
+        return None
+    control, other = (sample(units, goal, variant) for variant in variants[:2])
+    known = _estimate(control, other, goal, plan)
+    if known.se is None or not known.control_value:
+        return None
+    sd = known.se / np.sqrt(1 / len(control) + 1 / len(other))
+    needed = units_needed(
+        mean=abs(known.control_value),
+        sd=float(sd),
+        lift=plan.target_lift,
+        alpha=plan.alpha,
+        power=plan.power,
+    )
+    return days_left(n, n / days, needed * arms // 2)
+
+
+def _flat(row: Row) -> dict[str, object]:
+    return {
+        "role": row.role,
+        "metric": row.metric.name,
+        "variant": row.variant,
+        **asdict(row.estimate),
+        "p_holm": row.p_holm,
+    }
+
+
+def _us(moment: Any) -> int:  # noqa: ANN401  an aware datetime
+    return int(moment.timestamp() * 1e6)

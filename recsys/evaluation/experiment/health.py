@@ -1,0 +1,123 @@
+"""Whether an experiment may be read at all; asked before any result is looked at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from features.events import US_PER_DAY
+from recsys.evaluation.experiment import srm
+from recsys.evaluation.experiment.estimates import compare
+from recsys.evaluation.experiment.samples import Sample
+from recsys.evaluation.experiment.units import Units, sample
+from recsys.experiments.experiment import Metric
+
+MAX_MULTIPLE = 0.01  # of the units; above it who is left out may depend on the variant
+MIN_MULTIPLE = 10  # units: fewer are chance
+MAX_SILENT_US = US_PER_DAY  # since the last slate of a running experiment
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question and its answer in words; `is_alarm` forbids every verdict."""
+
+    name: str
+    is_alarm: bool
+    words: str
+
+
+def checks(
+    units: Units,
+    variants: Sequence[str],
+    weights: Sequence[float] | None,
+    metrics: Sequence[Metric],
+    *,
+    as_of_us: int,
+    is_running: bool,
+) -> tuple[Check, ...]:
+    """Traffic, shares, units in several variants, the time before, and whether slates arrive.
+
+    `weights` are the planned shares; None where they moved, as a bandit's do.
+    """
+    counts = units.counts(variants)
+    empty = [v for v, n in zip(variants, counts, strict=True) if n == 0]
+    if empty:
+        words = f"No unit has been given {', '.join(empty)} yet."
+        return (Check("traffic", is_alarm=True, words=words),)
+    found = [_multiple(units), _before(units, variants, metrics)]
+    if weights is not None:
+        found.insert(0, _shares(counts, variants, weights))
+    if is_running:
+        found.append(_silence(units, as_of_us))
+    return tuple(found)
+
+
+def _shares(counts: Sequence[int], variants: Sequence[str], weights: Sequence[float]) -> Check:
+    n, shares = np.array(counts, np.int64), np.array(weights, np.float64)
+    p = min(srm.chi_square_p(n, shares), 1.0)
+    always = srm.sequential_p(n, shares)
+    named = ", ".join(
+        f"{variant} {count:,} of {share * n.sum():,.0f} planned"
+        for variant, count, share in zip(variants, counts, shares / shares.sum(), strict=True)
+    )
+    is_alarm = p < srm.ALARM or always < srm.ALARM
+    if is_alarm:
+        words = (
+            f"Units did not arrive in the planned shares ({named}): so uneven by chance once in "
+            f"{1 / max(min(p, always), 1e-12):,.0f}. Something treats the variants differently "
+            "before they are counted; find it before reading on."
+        )
+    else:
+        words = f"Units arrived in the planned shares ({named})."
+    return Check("shares", is_alarm, words)
+
+
+def _multiple(units: Units) -> Check:
+    total = len(units.table) + units.n_multiple
+    share = units.n_multiple / max(total, 1)
+    is_alarm = units.n_multiple >= MIN_MULTIPLE and share >= MAX_MULTIPLE
+    words = (
+        f"{units.n_multiple:,} units ({share:.1%}) were seen in several variants and are left out"
+    )
+    more = "; at most 1 % may be: choose a unit that stays the same when somebody logs in"
+    return Check("several variants", is_alarm, words + (more if is_alarm else "") + ".")
+
+
+def _before(units: Units, variants: Sequence[str], metrics: Sequence[Metric]) -> Check:
+    """The same comparison of a time when nothing differed."""
+    asked = 0
+    worst: tuple[float, str] = (1.0, "")
+    for metric in metrics:
+        if metric.kind not in ("mean", "proportion"):
+            continue
+        past = [sample(units, metric, variant).before for variant in variants]
+        if any(numbers is None for numbers in past):
+            continue
+        control, *others = (Sample(totals=numbers) for numbers in past if numbers is not None)
+        for variant, other in zip(variants[1:], others, strict=False):
+            p = compare(control, other, metric).p_value
+            if p is not None:
+                asked += 1
+                worst = min(worst, (p, f"{metric.name} of {variant}"))
+    is_alarm = worst[0] * asked < srm.ALARM and asked > 0
+    if is_alarm:
+        words = (
+            f"Before the experiment {worst[1]} already differed from the control's, more than "
+            "chance explains: restart it with a new salt."
+        )
+    elif asked:
+        words = "Before the experiment the variants did not differ."
+    else:
+        words = "Nothing is known of the units from before the experiment."
+    return Check("time before", is_alarm, words)
+
+
+def _silence(units: Units, as_of_us: int) -> Check:
+    newest = units.slates["shown_at_us"].max()
+    assert isinstance(newest, int)
+    silent_us = as_of_us - newest
+    is_alarm = silent_us > MAX_SILENT_US
+    hours = silent_us / US_PER_DAY * 24
+    words = f"The last slate was shown {hours:,.1f} hours before this analysis"
+    more = ": slates are no longer logged, or nobody comes" if is_alarm else ""
+    return Check("slates arrive", is_alarm, words + more + ".")
