@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from features.arrays import BoolArray, Float64Array, Int64Array
-from features.events import EVENT_SCHEMA, US_PER_DAY, US_PER_SECOND
-from features.slates import ASSIGNMENT_SCHEMA
+from features.events import US_PER_DAY, US_PER_SECOND
 from jobs.sample.responses import respond
 from jobs.sample.sessions import CHUNK, PLACEMENT, draw_visits
 from jobs.sample.storefront import Storefront
@@ -40,7 +40,7 @@ class Population:
     @property
     def first_day(self) -> Int64Array:
         """(n,) when each comes first."""
-        return np.argmax(self.slates > 0, axis=1).astype(np.int64)
+        return np.asarray(np.argmax(self.slates > 0, axis=1), np.int64)
 
     def totals(self, arm: int, until_day: int | None = None) -> Float64Array:
         """(n,) clicks up to that day."""
@@ -133,39 +133,41 @@ def frames(
     times = np.repeat(np.arange(len(unit)), population.slates[unit, day].astype(np.int64))
     unit, day = unit[times], day[times]
     noon = population.start_us + day * US_PER_DAY + US_PER_DAY // 2
-    rows = {
-        "request_id": pl.Series([f"r{n}" for n in range(len(unit))], dtype=pl.String),
-        "experiment": pl.lit(experiment),
-        "phase": pl.lit(1),
-        "variant": pl.Series(np.array(variants)[treated[unit].astype(np.int64)]),
-        "how": pl.lit("hash"),
-        "unit_id": pl.Series(user_ids[unit]),
-        "user_id": pl.Series(user_ids[unit]),
-        "session_id": pl.lit(None),
-        "placement": pl.lit(PLACEMENT),
-        "shown_at_us": pl.Series(noon),
-        "n_items": pl.lit(SLATE_LENGTH),
-        "teams": pl.lit(None),
-    }
-    assignments = pl.select(**rows).cast(ASSIGNMENT_SCHEMA)  # type: ignore[arg-type]
+    dealt = np.array(variants)[treated[unit].astype(np.int64)]
+    shown = pl.DataFrame({"unit_id": user_ids[unit], "variant": dealt, "shown_at_us": noon})
+    assignments = shown.select(
+        pl.format("r{}", pl.int_range(pl.len())).alias("request_id"),
+        pl.lit(experiment).alias("experiment"),
+        pl.lit(1, pl.Int32).alias("phase"),
+        "variant",
+        pl.lit("hash").alias("how"),
+        "unit_id",
+        pl.col("unit_id").alias("user_id"),
+        pl.lit(None, pl.String).alias("session_id"),
+        pl.lit(PLACEMENT).alias("placement"),
+        "shown_at_us",
+        pl.lit(SLATE_LENGTH, pl.Int32).alias("n_items"),
+        pl.lit(None, pl.String).alias("teams"),
+    )
     return assignments, _events(population, user_ids, seen)
 
 
-def _events(population: Population, user_ids: np.ndarray, seen: Float64Array) -> pl.DataFrame:
+def _events(
+    population: Population, user_ids: npt.NDArray[np.str_], seen: Float64Array
+) -> pl.DataFrame:
     unit, day = np.nonzero(seen)
     times = np.repeat(np.arange(len(unit)), seen[unit, day].astype(np.int64))
     at_us = population.start_us + day[times] * US_PER_DAY + US_PER_DAY // 2 + 60 * US_PER_SECOND
     past = np.repeat(np.arange(len(population)), population.before.astype(np.int64))
     past_us = population.start_us + (population.first_day[past] - 5) * US_PER_DAY
     who, when = np.concatenate([unit[times], past]), np.concatenate([at_us, past_us])
-    rows = {
-        "event_id": pl.Series([f"e{n}" for n in range(len(who))], dtype=pl.String),
-        "user_id": pl.Series(user_ids[who]),
-        "session_id": pl.lit(None),
-        "item_id": pl.lit("sku-000000"),
-        "event_type": pl.lit("click"),
-        "event_time_us": pl.Series(when),
-        "request_id": pl.lit(None),
-        "value": pl.lit(None),
-    }
-    return pl.select(**rows).cast(EVENT_SCHEMA)  # type: ignore[arg-type]
+    return pl.DataFrame({"user_id": user_ids[who], "event_time_us": when}).select(
+        pl.format("e{}", pl.int_range(pl.len())).alias("event_id"),
+        "user_id",
+        pl.lit(None, pl.String).alias("session_id"),
+        pl.lit("sku-000000").alias("item_id"),
+        pl.lit("click").alias("event_type"),
+        "event_time_us",
+        pl.lit(None, pl.String).alias("request_id"),
+        pl.lit(None, pl.Float64).alias("value"),
+    )

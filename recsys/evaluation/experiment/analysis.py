@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import polars as pl
+from pydantic import TypeAdapter
 
 from features.errors import DataError
 from features.events import US_PER_DAY
@@ -62,9 +63,7 @@ class Analysis:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, times in microseconds or ISO 8601."""
-        found = asdict(replace(self, experiment=None, phase=None))  # type: ignore[arg-type]
-        found["experiment"] = self.experiment.model_dump(mode="json")
-        found["phase"] = self.phase.model_dump(mode="json")
+        found: dict[str, Any] = TypeAdapter(Analysis).dump_python(self, mode="json")
         return found
 
     def tables(self) -> dict[str, pd.DataFrame]:
