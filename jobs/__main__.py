@@ -22,6 +22,7 @@ from jobs.benchmark_commands import (
     benchmark_peers,
 )
 from jobs.console import Terminal
+from jobs.experiments.commands import app as experiments
 from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
 from jobs.importing.summary import show_reports, worst_share
 from jobs.keys_commands import app as keys
@@ -235,6 +236,7 @@ app.command()(benchmark_serving)
 app.command()(tune)
 app.command()(erase)
 app.add_typer(keys, name="keys")
+app.add_typer(experiments, name="experiments")
 
 
 @app.command()

@@ -1,0 +1,218 @@
+"""An experiment's report as a page: the status line first, then what it rests on."""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from jobs.page import Chapter, Page, render
+from jobs.page_figures import Picture, Span, curves, differences
+from jobs.page_words import Section, Table, day, minute, table, written
+from recsys.evaluation.experiment.analysis import Analysis
+from recsys.evaluation.experiment.verdict import Row
+
+Mood = Literal["good", "bad", "plain"]
+MOODS: dict[str, Mood] = {
+    "ship": "good",
+    "roll back": "bad",
+    "harmful": "bad",
+    "unhealthy": "bad",
+}
+ROLES = {"goal": "Goals", "guardrail": "Guardrails", "secondary": "Secondary metrics"}
+
+
+def render_experiment(found: Analysis) -> str:
+    design = found.experiment.design
+    sections = [_traffic(found), *_metrics(found)]
+    if found.looks:
+        sections.append(_over_time(found))
+    if found.slices:
+        sections.append(_slices(found))
+    sections.append(_decisions(found))
+    return render(
+        Page(
+            when=f"Experiment {design.name}, as of {minute(found.as_of_us)}",
+            headline=design.hypothesis or design.name,
+            verdict=found.verdict.standing,
+            mood=MOODS.get(found.verdict.standing, "plain"),
+            reason=found.verdict.words,
+            chapters=[Chapter(tuple(sections))],
+        )
+    )
+
+
+def _traffic(found: Analysis) -> Section:
+    design = found.experiment.design
+    left_out = {
+        "seen in several variants": found.n_multiple,
+        "overridden": found.n_overrides,
+        "held out": found.n_held_out,
+    }
+    return Section(
+        anchor="health",
+        title="Health and traffic",
+        words=tuple(check.words for check in found.checks),
+        facts=(
+            ("status", found.experiment.status),
+            ("phase", written(found.phase.number)),
+            ("days", f"{found.days:.1f}"),
+            ("unit", found.phase.unit),
+            ("owner", design.owner or "–"),
+            *((f"units {name}", written(n)) for name, n in left_out.items()),
+        ),
+        tables=(
+            table(
+                "Variants",
+                ("variant", "planned share", "units", "what differs"),
+                [
+                    [v.key, f"{weight:.1%}", found.units[v.key], v.description or str(v.policy)]
+                    for v, weight in zip(design.variants, found.phase.weights, strict=True)
+                ],
+            ),
+        ),
+    )
+
+
+def _metrics(found: Analysis) -> Iterator[Section]:
+    for role, title in ROLES.items():
+        rows = [row for row in found.rows if row.role == role]
+        if rows:
+            yield Section(
+                anchor=role,
+                title=title,
+                pictures=tuple(_bars(role, rows)),
+                tables=(_rows(rows),),
+                notes=(
+                    "Always-valid intervals and p-values hold however often they are looked at; "
+                    "only they decide. The fixed interval holds for one look at a planned time.",
+                ),
+            )
+
+
+def _bars(name: str, rows: Sequence[Row]) -> Iterator[Picture]:
+    fixed = [
+        Span(_named(row), 100 * e.lift, 100 * e.lift_low, 100 * e.lift_high)
+        for row in rows
+        if (e := row.estimate).lift is not None
+        and e.lift_low is not None
+        and e.lift_high is not None
+    ]
+    always = [
+        Span(_named(row), 100 * e.lift, 100 * e.lift_anytime_low, 100 * e.lift_anytime_high)
+        for row in rows
+        if (e := row.estimate).lift is not None
+        and e.lift_anytime_low is not None
+        and e.lift_anytime_high is not None
+    ]
+    if always:
+        yield differences(
+            f"lift-{name}",
+            always,
+            beside=fixed,
+            legend=("always valid", "one look"),
+            unit="change against the control, %",
+            words="Dot: change against the control. Lines: 95 % intervals or as planned.",
+        )
+
+
+def _rows(rows: Sequence[Row]) -> Table:
+    columns = ("metric", "variant", "control", "value", "lift", "always valid", "p", "p, all goals")
+    cells: list[list[object]] = []
+    for row in rows:
+        e = row.estimate
+        if e.problem:
+            cells.append([row.metric.name, row.variant, "", "", e.problem, "", "", ""])
+            continue
+        cells.append(
+            [
+                row.metric.name,
+                row.variant,
+                e.control_value,
+                e.variant_value,
+                _percent(e.lift),
+                f"[{_percent(e.lift_anytime_low)}, {_percent(e.lift_anytime_high)}]",
+                e.p_anytime,
+                row.p_holm,
+            ]
+        )
+    beyond = ("chance to win", "variance explained", "smallest lift seen")
+    extra = [
+        [
+            _share(row.estimate.chance_to_win),
+            _share(row.estimate.variance_cut),
+            _percent(row.estimate.mde),
+        ]
+        for row in rows
+    ]
+    both = [[*cell, *more] for cell, more in zip(cells, extra, strict=True)]
+    return table("Against the control", (*columns, *beyond), both)
+
+
+def _over_time(found: Analysis) -> Section:
+    first = found.rows[0]
+    same = [
+        (number, row.estimate)
+        for number, look in enumerate(found.looks, 1)
+        for row in look.rows
+        if (row.metric.name, row.variant) == (first.metric.name, first.variant)
+    ]
+    bands = {
+        "always valid": ("lift_anytime_low", "lift_anytime_high"),
+        "one look": ("lift_low", "lift_high"),
+    }
+    pictures = []
+    for title, ends in bands.items():
+        lines = {
+            word: [(n, 100 * value) for n, e in same if (value := getattr(e, end)) is not None]
+            for word, end in zip(("low", "high"), ends, strict=True)
+        }
+        if all(lines.values()):
+            pictures.append(
+                curves(
+                    f"looks-{title.replace(' ', '-')}",
+                    lines,
+                    label=f"{title}, %",
+                    words=f"{_named(first)}: ends of the interval ({title}), day by day.",
+                    reference=("no change", 0.0),
+                    step="look",
+                )
+            )
+    return Section(anchor="time", title="Over time", pictures=tuple(pictures))
+
+
+def _slices(found: Analysis) -> Section:
+    rows = [[part.name, part.value, *_brief(row)] for part in found.slices for row in part.rows]
+    return Section(
+        anchor="slices",
+        title="Parts of the units",
+        words=("Many parts are looked at, so a striking one is often chance: none decides.",),
+        tables=(table("Goals", ("by", "part", "metric", "variant", "lift", "always valid"), rows),),
+    )
+
+
+def _brief(row: Row) -> list[object]:
+    e = row.estimate
+    interval = f"[{_percent(e.lift_anytime_low)}, {_percent(e.lift_anytime_high)}]"
+    return [row.metric.name, row.variant, _percent(e.lift), e.problem or interval]
+
+
+def _decisions(found: Analysis) -> Section:
+    rows = [
+        [day(int(entry.at.timestamp() * 1e6)), entry.action, entry.reason]
+        for entry in found.experiment.log
+    ]
+    return Section(
+        anchor="log",
+        title="What was done",
+        tables=(table("Log", ("day", "action", "reason"), rows),),
+    )
+
+
+def _named(row: Row) -> str:
+    return f"{row.metric.name}: {row.variant}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.1%}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}"
