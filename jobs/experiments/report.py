@@ -88,20 +88,8 @@ def _metrics(found: Analysis) -> Iterator[Section]:
 
 
 def _bars(name: str, rows: Sequence[Row]) -> Iterator[Picture]:
-    fixed = [
-        Span(_named(row), 100 * e.lift, 100 * e.lift_low, 100 * e.lift_high)
-        for row in rows
-        if (e := row.estimate).lift is not None
-        and e.lift_low is not None
-        and e.lift_high is not None
-    ]
-    always = [
-        Span(_named(row), 100 * e.lift, 100 * e.lift_anytime_low, 100 * e.lift_anytime_high)
-        for row in rows
-        if (e := row.estimate).lift is not None
-        and e.lift_anytime_low is not None
-        and e.lift_anytime_high is not None
-    ]
+    fixed = _spans(rows, "lift_low", "lift_high")
+    always = _spans(rows, "lift_anytime_low", "lift_anytime_high")
     if always:
         yield differences(
             f"lift-{name}",
@@ -111,6 +99,16 @@ def _bars(name: str, rows: Sequence[Row]) -> Iterator[Picture]:
             unit="change against the control, %",
             words="Dot: change against the control. Lines: 95 % intervals or as planned.",
         )
+
+
+def _spans(rows: Sequence[Row], low: str, high: str) -> list[Span]:
+    """In per cent, of the estimates that have a lift."""
+    found = []
+    for row in rows:
+        ends = (row.estimate.lift, getattr(row.estimate, low), getattr(row.estimate, high))
+        if None not in ends:
+            found.append(Span(_named(row), *(100 * end for end in ends)))
+    return found
 
 
 def _rows(rows: Sequence[Row]) -> Table:
