@@ -105,9 +105,10 @@ def _spans(rows: Sequence[Row], low: str, high: str) -> list[Span]:
     """In per cent, of the estimates that have a lift."""
     found = []
     for row in rows:
-        ends = (row.estimate.lift, getattr(row.estimate, low), getattr(row.estimate, high))
-        if None not in ends:
-            found.append(Span(_named(row), *(100 * end for end in ends)))
+        e = row.estimate
+        mean, start, stop = (getattr(e, name) for name in ("lift", low, high))
+        if mean is not None and start is not None and stop is not None:
+            found.append(Span(_named(row), 100 * mean, 100 * start, 100 * stop))
     return found
 
 
