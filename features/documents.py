@@ -28,6 +28,17 @@ class Documents:
             connection.execute(self._upsert, row | {"change": change})
             return _newest(connection) == change
 
+    def put_if_unchanged(
+        self, kind: str, name: str, body: str, *, since: int, updated_at_us: int
+    ) -> bool:
+        """Whether no document changed after the number `since`; only then this one is written."""
+        row = {"kind": kind, "name": name, "body": body, "updated_at_us": updated_at_us}
+        with self._database.writing() as connection:
+            newest = _newest(connection)
+            if newest == since:
+                connection.execute(self._upsert, row | {"change": newest + 1})
+            return newest == since
+
     def get(self, kind: str, name: str) -> str | None:
         chosen = select(documents.c.body).where(documents.c.kind == kind, documents.c.name == name)
         with self._database.reading() as connection:

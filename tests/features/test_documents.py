@@ -32,3 +32,18 @@ def test_only_real_changes_move_the_number_and_a_deletion_is_one(url: str) -> No
         assert other_process.documents.all("rule") == {}
         assert documents.put("rule", "a", "[]", updated_at_us=6)
         assert documents.get("rule", "a") == "[]"
+
+
+def test_a_document_made_of_what_has_changed_since_is_not_written(url: str) -> None:
+    with Store.open(url) as store, Store.open(url) as other_process:
+        documents = store.documents
+        since = documents.last_change()
+        assert other_process.documents.put("experiment", "b", "{}", updated_at_us=1)
+        assert not documents.put_if_unchanged("experiment", "a", "1", since=since, updated_at_us=2)
+        assert documents.get("experiment", "a") is None
+        since = documents.last_change()
+        assert documents.put_if_unchanged("experiment", "a", "1", since=since, updated_at_us=3)
+        assert documents.last_change() > since
+        assert other_process.documents.get("experiment", "a") == "1"
+        assert not documents.put_if_unchanged("experiment", "a", "2", since=since, updated_at_us=4)
+        assert documents.get("experiment", "a") == "1"
