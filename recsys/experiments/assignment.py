@@ -19,7 +19,8 @@ from recsys.expression import Expression, parse
 log = logging.getLogger(__name__)
 
 BUCKETS = 10_000
-LAYER_SALT = "layer:"  # before the layer's name: an experiment of that name hashes differently
+# Before a layer's name and the holdout's salt; no name has a slash: no experiment hashes so.
+LAYER_SALT, HOLDOUT_SALT = "layer/", "holdout/"
 _PRIME, _BASIS, _MASK = 0x01000193, 0x811C9DC5, 0xFFFFFFFF
 
 
@@ -143,11 +144,13 @@ class Running:
     ) -> Assigned:
         """Override → holdout → targeting → layer → hash; `attributes` is called once at most.
 
+        A held-out unit gets nothing of any experiment, and is named by those that would have
+        dealt it a variant: what the holdout is compared with are the same shoppers.
         Never raises: an experiment that fails lets its control answer and is named in `failed`.
         """
         if not self.lives:
             return NOTHING
-        stored, held_out = cache(attributes), cache(self.holds_out)
+        stored, held_out = _once(attributes), cache(self.holds_out)
         given: list[tuple[_Live, Assignment, Variant | None]] = []
         failed: list[str] = []
         for live in self.lives:
@@ -169,7 +172,9 @@ class Running:
     def holds_out(self, unit_id: str) -> bool:
         """Whether no experiment may touch the unit."""
         holdout = self.holdout
-        return holdout is not None and bucket(holdout.salt, unit_id) < holdout.share
+        return holdout is not None and (
+            bucket(f"{HOLDOUT_SALT}{holdout.salt}", unit_id) < holdout.share
+        )
 
     def _of(
         self,
@@ -186,13 +191,32 @@ class Running:
             return Assignment(design.name, number, override, "override", unit_id), variant
         if live.targeting is not None and not is_meant(live.targeting, attributes()):
             return None
-        if held_out(unit_id):
-            return Assignment(design.name, number, HELD_OUT, "holdout", unit_id), None
         variant = live.variant(unit_id, now_us)
         if variant is None:
             return None
+        if held_out(unit_id):
+            return Assignment(design.name, number, HELD_OUT, "holdout", unit_id), None
         key = MIXED if design.kind == "interleave" else variant.key
         return Assignment(design.name, number, key, "hash", unit_id), variant
+
+
+def _once(ask: Callable[[], Mapping[str, object]]) -> Callable[[], Mapping[str, object]]:
+    """The first answer, or its failure, for good: a store that is down is not asked again."""
+
+    @cache
+    def outcome() -> Mapping[str, object] | Exception:
+        try:
+            return ask()
+        except Exception as error:  # noqa: BLE001  raised where it is asked for
+            return error
+
+    def answer() -> Mapping[str, object]:
+        found = outcome()
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    return answer
 
 
 def _together(

@@ -1,5 +1,6 @@
 """Experiments as data: what is varied, for whom, and by which metrics it will be judged."""
 
+from datetime import datetime
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -21,13 +22,20 @@ GLOBAL = "global"  # the name of the one holdout
 HELD_OUT = "holdout"  # what the assignment of a held-out unit says in place of a variant
 MIXED = "interleaved"  # the same, for a unit whose slates are drafted from both rankings
 MAX_VARIANTS = 10
+MIN_SHARE = 0.001  # of a variant: ten of the 10,000 buckets; fewer are soon none
 MAX_OVERRIDES = 1_000  # for people who try a variant, not a second way to assign
 
-Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
+# A dot in front is refused: reports stand in a folder of the experiment's name, and ".." is above.
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,63}$")]
 Words = Annotated[str, StringConstraints(max_length=2_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Unit = Literal["user", "session", "shopper"]
 Kind = Literal["ab", "interleave", "bandit"]
+
+
+def microseconds(moment: datetime) -> int:
+    """Since 1970, as slates and events count; the nearest one, or a float may fall one short."""
+    return round(moment.timestamp() * 1e6)
 
 
 class _Part(BaseModel):
@@ -162,8 +170,17 @@ class Design(_Part):
         taken = sorted({HELD_OUT, MIXED} & {*keys})
         if taken:
             raise ValueError(f"variants: found the key {taken[0]!r}, which means something else")
+        total = sum(variant.weight for variant in self.variants)
+        for variant in self.variants:
+            if variant.weight / total < MIN_SHARE:
+                raise ValueError(
+                    f"variants: found the share {variant.weight / total:g} of {variant.key!r}, "
+                    f"expected at least {MIN_SHARE:g}: for few units choose a small coverage"
+                )
         if self.kind == "interleave" and len(keys) != 2:
             raise ValueError(f"variants: found {len(keys)}, expected 2 rankings to interleave")
+        if self.kind == "interleave" and any(v.release_id for v in self.variants):
+            raise ValueError("variants: found a release_id, expected two policies to interleave")
         unknown = sorted({*self.overrides.values()} - {*keys})
         if unknown:
             raise ValueError(f"overrides: found {unknown[0]!r}, expected one of {', '.join(keys)}")
@@ -179,7 +196,7 @@ class Design(_Part):
         """The share of units that takes part then."""
         if not self.ramp:
             return self.coverage
-        begun = [step.coverage for step in self.ramp if step.at.timestamp() * 1e6 <= now_us]
+        begun = [step.coverage for step in self.ramp if microseconds(step.at) <= now_us]
         return max([self.coverage, *begun])
 
     def variant(self, key: str) -> Variant | None:
@@ -223,7 +240,7 @@ class Phase(_Part):
 
     def weights_at(self, now_us: int) -> tuple[float, ...]:
         """Of the newest allocation; without any, the planned ones."""
-        begun = [a.weights for a in self.allocations if a.at.timestamp() * 1e6 <= now_us]
+        begun = [a.weights for a in self.allocations if microseconds(a.at) <= now_us]
         return begun[-1] if begun else self.weights
 
 
@@ -232,7 +249,7 @@ class LogEntry(_Part):
 
     at: AwareDatetime
     action: Key
-    reason: Words = ""
+    reason: str = ""  # Words of people, and what they are about
 
 
 class Experiment(_Part):

@@ -3,11 +3,19 @@
 Every function takes an experiment and returns another; nothing is written here.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from features.errors import DataError
-from recsys.experiments.experiment import Allocation, Design, Experiment, LogEntry, Phase
+from recsys.experiments.experiment import (
+    Allocation,
+    Design,
+    Experiment,
+    LogEntry,
+    Phase,
+    microseconds,
+)
 
 # Whoever changes one of these changes who sees what: results from before and after do not mix.
 _NEW_PHASE = ("kind", "unit", "salt", "layer", "layer_range", "placements", "targeting")
@@ -18,47 +26,72 @@ def drafted(design: Design, now: datetime) -> Experiment:
     return Experiment(design=design, log=(LogEntry(at=now, action="drafted"),))
 
 
-def changed(experiment: Experiment, design: Design, now: datetime) -> Experiment:
+def changed(
+    experiment: Experiment, design: Design, now: datetime, others: Iterable[Experiment]
+) -> Experiment:
     """With another design; what decides who sees what begins a new phase if it runs.
 
-    DataError for what may not change: the judged metrics once units were seen, the coverage
-    downwards, anything once it is decided.
+    `others` are all experiments of the shop. DataError for what may not change, and if a running
+    one would answer the same requests differently.
     """
     if design == experiment.design:
         return experiment
-    if experiment.status == "decided":
+    _check_change(experiment, design)
+    if experiment.status != "running":
+        return _with(experiment, now, "changed", design=design)
+    check_beside(design, others)
+    begun_by = _begins_phase(experiment.design, design)
+    if not begun_by:
+        _check_coverage(experiment, design, microseconds(now))
+        return _with(experiment, now, "changed", design=design)
+    phases = (*_ended(experiment.phases, now), _begun(design, experiment.phases, now))
+    reason = f"new phase: {', '.join(begun_by)}"
+    return _with(experiment, now, "changed", reason, design=design, phases=phases)
+
+
+def _check_change(experiment: Experiment, design: Design) -> None:
+    """The judged metrics are fixed once units were seen, all once it is decided."""
+    before, status = experiment.design, experiment.status
+    if status == "decided":
         raise _refused(experiment, "it is decided", "draft a new experiment under another name")
-    if design.name != experiment.name:
+    if design.name != before.name:
         raise DataError(
-            f"found the name {design.name!r} for the experiment {experiment.name!r}, expected the "
+            f"found the name {design.name!r} for the experiment {before.name!r}, expected the "
             "same: draft a new experiment"
         )
-    if experiment.status == "draft":
-        return _with(experiment, now, "changed", design=design)
-    before = experiment.design
+    if status == "draft":
+        return
     if design.plan != before.plan:
         raise _refused(
             experiment,
-            f"it is {experiment.status} and its plan is fixed, or goals could be chosen by result",
+            f"it is {status} and its plan is fixed, or goals could be chosen by result",
             "stop it and draft another one with the new plan",
         )
-    if experiment.status == "stopped":
-        return _with(experiment, now, "changed", design=design)
-    begins_phase = [name for name in _NEW_PHASE if getattr(design, name) != getattr(before, name)]
-    if _dealt(design) != _dealt(before):
-        begins_phase.append("variants")
-    now_us = _us(now)
-    if not begins_phase and design.coverage_at(now_us) < before.coverage_at(now_us):
+    if status == "stopped" and (design.kind, _answers(design)) != (before.kind, _answers(before)):
         raise _refused(
             experiment,
-            f"it covers {before.coverage_at(now_us):g} of the units and whoever is in stays in",
-            f"leave the coverage at {before.coverage_at(now_us):g} or more, or stop it",
+            "it is stopped and its results are those of its variants",
+            "draft another one, or start it and change it then, which begins a new phase",
         )
-    if not begins_phase:
-        return _with(experiment, now, "changed", design=design)
-    reason = f"new phase: {', '.join(begins_phase)}"
-    phases = (*_ended(experiment.phases, now), _begun(design, experiment.phases, now))
-    return _with(experiment, now, "changed", reason, design=design, phases=phases)
+
+
+def _check_coverage(experiment: Experiment, design: Design, now_us: int) -> None:
+    covered = experiment.design.coverage_at(now_us)
+    if design.coverage_at(now_us) < covered:
+        raise _refused(
+            experiment,
+            f"it covers {covered:g} of the units and whoever is in stays in",
+            f"leave the coverage at {covered:g} or more, or stop it",
+        )
+
+
+def _begins_phase(before: Design, after: Design) -> list[str]:
+    """What of the change decides who sees what."""
+    found = [name for name in _NEW_PHASE if getattr(after, name) != getattr(before, name)]
+    weights = [[variant.weight for variant in design.variants] for design in (before, after)]
+    if _answers(before) != _answers(after) or weights[0] != weights[1]:
+        found.append("variants")
+    return found
 
 
 def started(
@@ -101,7 +134,7 @@ def reallocated(experiment: Experiment, now: datetime, weights: Sequence[float])
     phase = experiment.phase
     if experiment.design.kind != "bandit" or experiment.status != "running" or phase is None:
         raise _refused(experiment, "it is no running bandit", "leave its weights as designed")
-    if len(weights) != len(phase.weights) or min(weights) <= 0:
+    if len(weights) != len(phase.weights) or not all(0 < w < math.inf for w in weights):
         raise DataError(
             f"found the shares {list(weights)}, expected {len(phase.weights)} positive numbers"
         )
@@ -124,8 +157,25 @@ def check_beside(design: Design, others: Iterable[Experiment]) -> None:
             _check_pair(design, other.design)
 
 
+def check_releases(design: Design, known: Iterable[str]) -> None:
+    """DataError if a variant would be answered from a release that is not among the `known`."""
+    stored = [*known]
+    for variant in design.variants:
+        if variant.release_id is not None and variant.release_id not in stored:
+            raise DataError(
+                f"variants.{variant.key}: found the release {variant.release_id!r}, expected one "
+                f"of {', '.join(stored) or 'none: run a night first'}"
+            )
+
+
 def _check_pair(design: Design, other: Design) -> None:
     if design.layer is not None and design.layer == other.layer:
+        if (design.unit == "session") != (other.unit == "session"):
+            raise DataError(
+                f"found the unit {design.unit!r} in the layer {design.layer!r}, where the running "
+                f"experiment {other.name!r} deals by {other.unit!r}; expected one kind, or a user "
+                "and their session would be in both: choose that unit, or another layer"
+            )
         (low, high), (other_low, other_high) = design.layer_range, other.layer_range
         if low < other_high and other_low < high:
             raise DataError(
@@ -159,20 +209,22 @@ def _meet(placements: Sequence[str], others: Sequence[str]) -> bool:
     return not placements or not others or bool({*placements} & {*others})
 
 
-def _dealt(design: Design) -> list[tuple[object, ...]]:
-    """Of the variants all but their descriptions."""
-    return [(v.key, v.weight, v.policy, v.release_id) for v in design.variants]
+def _answers(design: Design) -> list[tuple[object, ...]]:
+    return [(v.key, v.policy, v.release_id) for v in design.variants]
 
 
 def _begun(design: Design, before: Sequence[Phase], now: datetime) -> Phase:
-    """Its seed is new where units were dealt before, so that no habit is carried over."""
+    """Its seed is new where units were dealt before, so that no habit is carried over.
+
+    No name has a slash: the first phase of another experiment never has that seed.
+    """
     number = len(before) + 1
     salt = design.salt or design.name
     total = sum(variant.weight for variant in design.variants)
     return Phase(
         number=number,
         started_at=now,
-        seed=salt if number == 1 else f"{salt}:{number}",
+        seed=salt if number == 1 else f"{salt}/{number}",
         unit=design.unit,
         weights=tuple(variant.weight / total for variant in design.variants),
     )
@@ -187,10 +239,6 @@ def _with(
 ) -> Experiment:
     log = (*experiment.log, LogEntry(at=now, action=action, reason=reason))
     return experiment.model_copy(update={**changes, "log": log})
-
-
-def _us(now: datetime) -> int:
-    return int(now.timestamp() * 1e6)
 
 
 def _refused(experiment: Experiment, found: str, instead: str) -> DataError:
