@@ -289,7 +289,7 @@ def test_a_guardrail_that_is_surely_harmed_is_said_before_the_planned_days() -> 
 def test_only_the_newest_phase_counts_unless_an_older_one_is_asked_for() -> None:
     before = running()
     later = START + timedelta(days=5)
-    after = changed(before, before.design.model_copy(update={"unit": "shopper"}), later)
+    after = changed(before, before.design.model_copy(update={"unit": "shopper"}), later, ())
     second = [slate(f"v{n}", ("control", "new")[n % 2], 6, phase=2) for n in range(30)]
     rows = tables([*crowd(days=4), *second], clicking())
     as_of_us = START_US + 6 * US_PER_DAY + US_PER_DAY // 2

@@ -12,13 +12,14 @@ from pydantic import TypeAdapter
 from features.errors import DataError
 from features.events import US_PER_DAY
 from recsys.evaluation.bootstrap import holm
-from recsys.evaluation.experiment.estimates import Estimate, compare
+from recsys.evaluation.experiment.allocation import shares
+from recsys.evaluation.experiment.estimates import Estimate, arms_of, compare, too_few
 from recsys.evaluation.experiment.health import Check, checks
 from recsys.evaluation.experiment.power import days_left, units_needed
-from recsys.evaluation.experiment.samples import Sample
+from recsys.evaluation.experiment.strata import Pair, combined, compare_strata
 from recsys.evaluation.experiment.units import Units, problem_of, sample, units_of
 from recsys.evaluation.experiment.verdict import Row, Verdict, verdict
-from recsys.experiments.experiment import Experiment, Metric, Phase, Plan
+from recsys.experiments.experiment import Experiment, Metric, Phase, Plan, microseconds
 
 MAX_LOOKS = 30  # points of the curves over time
 MIN_SLICE = 100  # units of an arm below which a slice says nothing
@@ -59,6 +60,7 @@ class Analysis:
     looks: tuple[Look, ...]
     slices: tuple[Slice, ...]
     days_left: int | None
+    next_shares: tuple[float, ...] | None  # a bandit's, by what is known now
     verdict: Verdict
 
     def as_json(self) -> dict[str, Any]:
@@ -100,12 +102,14 @@ def analyse(
         raise DataError(
             f"{experiment.name!r} is interleaved: its slates are compared, not its units"
         )
-    units = units_of(_of_phase(assignments, experiment, phase, as_of_us), events, phase.unit)
+    edges_us = [microseconds(allocation.at) for allocation in phase.allocations]
+    mine = _of_phase(assignments, experiment, phase, as_of_us)
+    units = units_of(mine, events, phase.unit, edges_us)
     units = units.seen_before(as_of_us)
     design, plan = experiment.design, experiment.design.plan
     variants = [variant.key for variant in design.variants]
-    started_us = _us(phase.started_at)
-    until_us = as_of_us if phase.ended_at is None else min(as_of_us, _us(phase.ended_at))
+    started_us = microseconds(phase.started_at)
+    until_us = as_of_us if phase.ended_at is None else min(as_of_us, microseconds(phase.ended_at))
     days = max(0.0, (until_us - started_us) / US_PER_DAY)
     found = checks(
         units,
@@ -132,6 +136,7 @@ def analyse(
         looks=tuple(_looks(units, variants, plan, started_us, until_us)),
         slices=tuple(_slices(units, variants, plan)),
         days_left=left,
+        next_shares=_next_shares(units, variants, plan) if design.kind == "bandit" else None,
         verdict=verdict(rows, found, plan, days=days, days_left=left),
     )
 
@@ -160,20 +165,36 @@ def _compared(
     metrics: Sequence[Metric],
     role: Any,  # noqa: ANN401  a literal, checked by Row
 ) -> Iterator[Row]:
+    parts = _periods(units)
     for metric in metrics:
         problem = problem_of(units, metric)
-        control, *others = (sample(units, metric, variant) for variant in variants)
-        for variant, other in zip(variants[1:], others, strict=True):
-            estimate = (
-                Estimate(n_control=len(control), n_variant=len(other), problem=problem)
-                if problem
-                else _estimate(control, other, metric, plan)
+        for variant in variants[1:]:
+            pairs = [
+                (sample(part, metric, variants[0]), sample(part, metric, variant)) for part in parts
+            ]
+            yield Row(
+                role=role,
+                metric=metric,
+                variant=variant,
+                estimate=_estimate(pairs, metric, plan, problem),
             )
-            yield Row(role=role, metric=metric, variant=variant, estimate=estimate)
 
 
-def _estimate(control: Sample, other: Sample, metric: Metric, plan: Plan) -> Estimate:
-    return compare(control, other, metric, alpha=plan.alpha, n_star=plan.n_star, power=plan.power)
+def _periods(units: Units) -> list[Units]:
+    """One, unless a bandit dealt anew: then each time between."""
+    numbers = units.table["period"].unique().sort().to_list()
+    return [units.where(pl.col("period") == n) for n in numbers] if len(numbers) > 1 else [units]
+
+
+def _estimate(
+    pairs: Sequence[Pair], metric: Metric, plan: Plan, problem: str | None = None
+) -> Estimate:
+    if problem:
+        n_control, n_variant = (sum(len(pair[side]) for pair in pairs) for side in (0, 1))
+        return Estimate(n_control=n_control, n_variant=n_variant, problem=problem)
+    if len(pairs) > 1:
+        return compare_strata(pairs, metric, plan)
+    return compare(*pairs[0], metric, alpha=plan.alpha, n_star=plan.n_star, power=plan.power)
 
 
 def _adjusted(rows: Sequence[Row]) -> list[Row]:
@@ -227,7 +248,7 @@ def _days_left(units: Units, variants: Sequence[str], plan: Plan, days: float) -
     if goal.kind == "quantile" or days <= 0 or min(units.counts(variants)) < 2:
         return None
     control, other = (sample(units, goal, variant) for variant in variants[:2])
-    known = _estimate(control, other, goal, plan)
+    known = _estimate([(control, other)], goal, plan)
     if known.se is None or not known.control_value:
         return None
     sd = known.se / np.sqrt(1 / len(control) + 1 / len(other))
@@ -241,6 +262,26 @@ def _days_left(units: Units, variants: Sequence[str], plan: Plan, days: float) -
     return days_left(n, n / days, needed * arms // 2)
 
 
+def _next_shares(units: Units, variants: Sequence[str], plan: Plan) -> tuple[float, ...]:
+    """By the first goal; of periods in which a variant has too few units nothing is known."""
+    goal, parts = plan.goals[0], _periods(units)
+    known = []
+    for part in parts:
+        samples = [sample(part, goal, variant) for variant in variants]
+        if all(too_few(one, one, goal) is None for one in samples):
+            known.append(([arms_of(one, one, goal)[0][0] for one in samples], len(part.table)))
+    if not known:
+        return (1 / len(variants),) * len(variants)
+    sizes = [size for _, size in known]
+    found = [combined([arms[n] for arms, _ in known], sizes) for n in range(len(variants))]
+    return shares(
+        [arm.value for arm in found],
+        [float(np.sqrt(arm.variance)) for arm in found],
+        [arm.n for arm in found],
+        up=goal.direction == "up",
+    )
+
+
 def _flat(row: Row) -> dict[str, object]:
     return {
         "role": row.role,
@@ -249,7 +290,3 @@ def _flat(row: Row) -> dict[str, object]:
         **asdict(row.estimate),
         "p_holm": row.p_holm,
     }
-
-
-def _us(moment: Any) -> int:  # noqa: ANN401  an aware datetime
-    return int(moment.timestamp() * 1e6)

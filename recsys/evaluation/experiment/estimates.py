@@ -56,7 +56,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class _Arm:
+class Arm:
     """The value of one side and the variance of that value."""
 
     n: int
@@ -83,29 +83,23 @@ def compare(
 ) -> Estimate:
     """The variant minus the control; both numbers are adjusted where there are numbers before."""
     told = Estimate(n_control=len(control), n_variant=len(variant))
-    problem = _too_few(control, variant, metric)
+    problem = too_few(control, variant, metric)
     if problem:
         return replace(told, problem=problem)
-    if metric.kind == "quantile":
-        arms, notes = _quantile_arms(control, variant, metric), _Notes()
-    else:
-        arms, notes = _mean_arms(control, variant, metric)
-    first, second = arms
+    arms, notes = arms_of(control, variant, metric)
     told = replace(
-        told,
-        control_value=first.value,
-        variant_value=second.value,
-        theta=notes.theta,
-        variance_cut=notes.variance_cut,
-        capped_share=notes.capped_share,
+        told, theta=notes.theta, variance_cut=notes.variance_cut, capped_share=notes.capped_share
     )
-    scale = max(abs(first.value), abs(second.value))
-    if math.sqrt(first.variance + second.variance) <= ROUNDING * scale:
-        return replace(told, problem="the metric does not vary between units")
-    return _judged(told, first, second, metric, alpha=alpha, n_star=n_star, power=power)
+    return judged(told, *arms, metric, alpha=alpha, n_star=n_star, power=power)
 
 
-def _too_few(control: Sample, variant: Sample, metric: Metric) -> str | None:
+def arms_of(control: Sample, variant: Sample, metric: Metric) -> tuple[tuple[Arm, Arm], _Notes]:
+    if metric.kind == "quantile":
+        return _quantile_arms(control, variant, metric), _Notes()
+    return _mean_arms(control, variant, metric)
+
+
+def too_few(control: Sample, variant: Sample, metric: Metric) -> str | None:
     for name, sample in (("control", control), ("variant", variant)):
         if len(sample) == 0:
             return f"no units in the {name}"
@@ -122,9 +116,7 @@ def _too_few(control: Sample, variant: Sample, metric: Metric) -> str | None:
     return None
 
 
-def _mean_arms(
-    control: Sample, variant: Sample, metric: Metric
-) -> tuple[tuple[_Arm, _Arm], _Notes]:
+def _mean_arms(control: Sample, variant: Sample, metric: Metric) -> tuple[tuple[Arm, Arm], _Notes]:
     totals, capped = _winsorised(control.totals, variant.totals, metric.cap)
     pairs = [
         _contributions(sums, sample.denominators)
@@ -148,7 +140,7 @@ def _mean_arms(
         left = sum(float(s.var(ddof=1)) / len(s) for s in spreads)
         cut = 1 - left / plain if plain > 0 else None
     first, second = (
-        _Arm(len(s), value, float(s.var(ddof=1)) / len(s), len(s) - 1)
+        Arm(len(s), value, float(s.var(ddof=1)) / len(s), len(s) - 1)
         for value, s in zip(values, spreads, strict=True)
     )
     return (first, second), _Notes(theta, cut, capped)
@@ -207,29 +199,34 @@ def _theta(spreads: list[Float64Array], before: tuple[Float64Array, ...]) -> flo
     return sum(float(s @ x) for s, x in zip(spreads, centred, strict=True)) / variance
 
 
-def _quantile_arms(control: Sample, variant: Sample, metric: Metric) -> tuple[_Arm, _Arm]:
+def _quantile_arms(control: Sample, variant: Sample, metric: Metric) -> tuple[Arm, Arm]:
     assert metric.quantile is not None
     arms = []
     for sample in (control, variant):
         assert sample.events is not None
         value, se = clustered_quantile(sample.events, metric.quantile)
         n = len(np.unique(sample.events.unit_rows))
-        arms.append(_Arm(n, value, se**2, n - 1))
+        arms.append(Arm(n, value, se**2, n - 1))
     first, second = arms
     return first, second
 
 
-def _judged(
+def judged(
     told: Estimate,
-    control: _Arm,
-    variant: _Arm,
+    control: Arm,
+    variant: Arm,
     metric: Metric,
     *,
     alpha: float,
     n_star: int,
     power: float,
 ) -> Estimate:
+    """`told` with the values of both sides and what they say together."""
+    told = replace(told, control_value=control.value, variant_value=variant.value)
     variances = (control.variance, variant.variance)
+    scale = max(abs(control.value), abs(variant.value))
+    if math.sqrt(sum(variances)) <= ROUNDING * scale:
+        return replace(told, problem="the metric does not vary between units")
     difference, se = variant.value - control.value, math.sqrt(sum(variances))
     # Welch (1947) and Satterthwaite's degrees of freedom
     degrees = sum(variances) ** 2 / (
@@ -240,7 +237,7 @@ def _judged(
     anytime = float(sequential.half_width(1.0, n, alpha=alpha, n_star=n_star))  # standard errors
     p_anytime = sequential.p_value(difference, se, n, alpha=alpha, n_star=n_star)
     better = difference if metric.direction == "up" else -difference
-    judged = replace(
+    found = replace(
         told,
         difference=difference,
         se=se,
@@ -254,25 +251,25 @@ def _judged(
         risk=risk(better, se),
     )
     return _relative(
-        judged, control, variant, reach, anytime, detectable(se, alpha=alpha, power=power)
+        found, control, variant, reach, anytime, detectable(se, alpha=alpha, power=power)
     )
 
 
 def _relative(
-    judged: Estimate, control: _Arm, variant: _Arm, reach: float, anytime: float, found: float
+    known: Estimate, control: Arm, variant: Arm, reach: float, anytime: float, mde: float
 ) -> Estimate:
     """The same as a share of the control, by the delta method; left out where that is 0 or less."""
     if control.value <= ROUNDING * abs(variant.value):
-        return judged
+        return known
     ratio = variant.value / control.value
     se = math.sqrt(variant.variance + ratio**2 * control.variance) / control.value
     lift = ratio - 1
     return replace(
-        judged,
+        known,
         lift=lift,
         lift_low=lift - reach * se,
         lift_high=lift + reach * se,
         lift_anytime_low=lift - anytime * se,
         lift_anytime_high=lift + anytime * se,
-        mde=found / control.value,
+        mde=mde / control.value,
     )

@@ -20,7 +20,10 @@ _OF_SLATES = {"slates": pl.lit(1, pl.Float64), "exposures": pl.col("n_items").ca
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Units:
-    """Who takes part; `table` has one row a unit: unit, variant, first_us, placement, row."""
+    """Who takes part; `table` has one row a unit.
+
+    Its columns: unit, variant, first_us, placement, period, row.
+    """
 
     table: pl.DataFrame
     slates: pl.DataFrame  # theirs: unit, request_id, shown_at_us, n_items
@@ -53,12 +56,16 @@ class Units:
         )
 
 
-def units_of(assignments: pl.DataFrame, events: pl.DataFrame, unit: Unit) -> Units:
+def units_of(
+    assignments: pl.DataFrame, events: pl.DataFrame, unit: Unit, edges_us: Sequence[int] = ()
+) -> Units:
     """`assignments` (ASSIGNMENT_SCHEMA) of one phase, `events` (EVENT_SCHEMA) of any shopper.
 
-    Whoever logs in is one unit with what they did before, also where that was dealt apart.
+    Whoever logs in is one unit with what they did before, also where that was dealt apart. At
+    `edges_us` a bandit dealt anew: whoever comes in two periods is a unit in each of them.
     """
-    dealt = assignments.with_columns(unit=_unit(unit))
+    whole = assignments.with_columns(unit=_unit(unit))
+    dealt = _split(whole, "shown_at_us", edges_us)
     hashed = dealt.filter(pl.col("how") == "hash").drop_nulls("unit")
     tested = dealt.filter(pl.col("how") == "override")["unit"].unique()
     by_unit = (
@@ -70,6 +77,7 @@ def units_of(assignments: pl.DataFrame, events: pl.DataFrame, unit: Unit) -> Uni
             pl.col("variant").n_unique().alias("n_variants"),
             pl.col("shown_at_us").first().alias("first_us"),
             pl.col("placement").first(),
+            pl.col("period").first(),
         )
     )
     table = by_unit.filter(pl.col("n_variants") == 1).drop("n_variants").with_row_index("row")
@@ -79,12 +87,12 @@ def units_of(assignments: pl.DataFrame, events: pl.DataFrame, unit: Unit) -> Uni
         slates=hashed.join(mine, on="unit", how="semi").select(
             "unit", "request_id", "shown_at_us", "n_items"
         ),
-        events=events.with_columns(unit=_unit(unit))
+        events=_split(events.with_columns(unit=_unit(unit)), "event_time_us", edges_us)
         .join(mine, on="unit", how="semi")
         .select("unit", "event_type", "event_time_us", "request_id", "value"),
         n_multiple=len(by_unit) - len(table),
         n_overrides=len(tested),
-        n_held_out=dealt.filter(pl.col("how") == "holdout")["unit"].n_unique(),
+        n_held_out=whole.filter(pl.col("how") == "holdout")["unit"].n_unique(),
     )
 
 
@@ -137,6 +145,13 @@ def _unit(unit: Unit) -> pl.Expr:
     if unit == "user":
         return pl.col("user_id")
     return pl.col("session_id") if unit == "session" else pl.coalesce("user_id", "session_id")
+
+
+def _split(rows: pl.DataFrame, time: str, edges_us: Sequence[int]) -> pl.DataFrame:
+    """With the `period` of each row, which is part of its unit's name if there are several."""
+    begun = [(pl.col(time) >= edge_us).cast(pl.Int32) for edge_us in edges_us]
+    rows = rows.with_columns(period=pl.sum_horizontal(pl.lit(0, pl.Int32), *begun))
+    return rows.with_columns(unit=pl.format("{}#{}", "unit", "period")) if edges_us else rows
 
 
 def _kind_of(events: pl.DataFrame, metric: Metric, event_type: str) -> pl.DataFrame:
