@@ -29,7 +29,8 @@ from api.directives import Directives
 from api.edge import Edge
 from api.event_log import EventLog
 from api.keyring import KeyRing
-from api.live import LiveRelease, Load
+from api.live import Load
+from api.live_variants import LiveReleases
 from api.logs import line
 from api.next_pages import PageMemory
 from api.openapi import describe
@@ -103,11 +104,15 @@ def _load(folder: Path, release_id: str) -> Recommender:
 @contextlib.asynccontextmanager
 async def _open_day(settings: Settings, load: Load) -> AsyncIterator[Day]:
     with Store.open(settings.database_url) as store:
-        live = LiveRelease(store, Releases(settings.releases_dir), load)
+        live = LiveReleases(store, Releases(settings.releases_dir), load)
         keys = KeyRing(store.keys.all)
         await keys.look()  # before the first request: it decides whom to let in
         directives = Directives(store, live.prepare)
         await live.prepare(directives.known.fields)
+
+        async def compared() -> None:
+            await live.hold(directives.known.releases)
+
         day = Day(
             store,
             live,
@@ -121,6 +126,7 @@ async def _open_day(settings: Settings, load: Load) -> AsyncIterator[Day]:
             asyncio.create_task(every(settings.poll_interval_s, step))
             for step in (
                 live.look,
+                compared,
                 live.follow,
                 live.forget_erased,
                 keys.look,

@@ -103,8 +103,10 @@ def asked_of(
     """`shown` are the items of earlier pages, of which the first has the `root_id`."""
     placement = placed(today, body)
     beside = body.shown_beside if isinstance(body, PageBody) else ()
+    assigned = _assigned(today, shopper, body, placement)
+    serving = today.live.of(assigned.release_id) or serving
     base = today.directives.policy(placement, serving.policy)
-    assigned, policy, rival = _varied(today, shopper, body, placement, base)
+    assigned, policy, rival = _varied(assigned, base)
     ask = Ask(
         request_id=request_id,
         now_us=shopper.now_us,
@@ -126,15 +128,27 @@ def asked_of(
     return Asked(body, ask, serving, (*shopper.degraded, *failed), root_id, assigned, rival)
 
 
-def _varied(
-    today: Day, shopper: Shopper, body: RecommendBody, placement: Placement, base: Policy
-) -> tuple[Assigned, Policy, Policy | None]:
-    """What experiments make of the policy; a request with a policy of its own is in none."""
-    if body.policy != _UNCHANGED or not len(today.directives.known.running):
-        return NOTHING, base, None
+def _assigned(today: Day, shopper: Shopper, body: RecommendBody, placement: Placement) -> Assigned:
+    """What experiments make of the request; one with a policy of its own is in none.
+
+    While a release of an experiment is not loaded nobody takes part: if only its own variant
+    answered as the control, the units of that variant would be missing from the count.
+    """
+    known = today.directives.known
+    if body.policy != _UNCHANGED or not len(known.running):
+        return NOTHING
     assigned = assigned_to(
         today, placement.name, shopper.user_id, shopper.session_id, shopper.now_us
     )
+    names = tuple(given.experiment for given in assigned.assignments)
+    variants = [v for name in names for v in known.experiments[name].design.variants]
+    if any(today.live.of(v.release_id) is None for v in variants):
+        return replace(NOTHING, failed=names)
+    return assigned
+
+
+def _varied(assigned: Assigned, base: Policy) -> tuple[Assigned, Policy, Policy | None]:
+    """With the policy that the request obeys, and of interleaved slates the second one."""
     try:
         return assigned, *policies(base, assigned)
     except ValidationError as error:

@@ -16,7 +16,7 @@ from api.errors import ApiError
 from api.event_log import EventLog
 from api.keyring import KeyRing
 from api.keys import is_from_known_page
-from api.live import LiveRelease
+from api.live_variants import LiveReleases
 from api.logs import line
 from api.next_pages import PageMemory
 from api.slate_log import SlateLog
@@ -32,7 +32,7 @@ class Day:
     """Opened by the application's lifespan, closed by it in the reverse order."""
 
     store: Store
-    live: LiveRelease
+    live: LiveReleases
     events: EventLog
     slates: SlateLog
     keys: KeyRing

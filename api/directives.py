@@ -49,6 +49,12 @@ class Known:
     holding: dict[str, tuple[int, int, tuple[Rule, ...]]] = field(default_factory=dict)
 
     @property
+    def releases(self) -> frozenset[str]:
+        """That variants of running experiments answer from."""
+        running = (e.design for e in self.experiments.values() if e.status == "running")
+        return frozenset(v.release_id for d in running for v in d.variants if v.release_id)
+
+    @property
     def fields(self) -> frozenset[str]:
         """Of items, that filters and conditions name."""
         filters = (placement.filter for placement in self.placements.values())

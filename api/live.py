@@ -53,7 +53,10 @@ class Refusal:
 class LiveRelease:
     """Holds one `Serving`; `serving` is replaced as a whole and never while a request runs."""
 
-    def __init__(self, store: Store, releases: Releases, load: Load) -> None:
+    def __init__(
+        self, store: Store, releases: Releases, load: Load, *, release_id: str | None = None
+    ) -> None:
+        """Follows CURRENT; with a `release_id` it holds that one."""
         self.serving: Serving | None = None
         self.refused: dict[str, Refusal] = {}
         self.n_refused = 0
@@ -61,6 +64,7 @@ class LiveRelease:
         self._store = store
         self._releases = releases
         self._load = load
+        self._release_id = release_id
         self._changing = asyncio.Lock()
         self._fields: frozenset[str] = frozenset()  # that placements and rules ask of
         self._put_here: dict[str, dict[str, object]] = {}  # item_id → row, not yet seen by `follow`
@@ -77,8 +81,8 @@ class LiveRelease:
         return self.serving
 
     async def look(self) -> None:
-        """Load the release that CURRENT names, if it is another one and not known to be unfit."""
-        release_id = await asyncio.to_thread(self._releases.current)
+        """Load the release it is for, if it is another one and not known to be unfit."""
+        release_id = self._release_id or await asyncio.to_thread(self._releases.current)
         serves = self.serving and self.serving.recommender.release_id
         if release_id is None or release_id == serves:
             return

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pytest
 
 from api.experiment_shapes import DESIGN
 from recsys.experiments.assignment import Running, bucket
@@ -159,7 +160,7 @@ def test_held_out_units_get_the_usual_and_are_remembered(client: Client) -> None
     assert client.put("/v1/holdout", json={"share": 0.5}).json()["share"] == 0.5
     draft(client)
     step(client, "start")
-    user = next(f"u{n}" for n in range(99) if bucket("holdout", f"u{n}") < 0.5)
+    user = next(f"u{n}" for n in range(99) if bucket("holdout/holdout", f"u{n}") < 0.5)
     request_id = client.post("/v1/recommend", json={"user_id": user}).json()["request_id"]
     assert arm(client, user) is None
     until(lambda: client.day.store.slate(request_id) is not None)
@@ -256,7 +257,7 @@ def test_nonsense_is_refused_in_words(client: Client) -> None:
         ({"variants": [{"key": "only"}]}, "at least 2"),
         ({"variants": [{"key": "a"}, {"key": "a"}]}, "twice"),
         ({"variants": [{"key": "a"}, {"key": "b", "policy": {"divercity": 1}}]}, "divercity"),
-        ({"variants": [{"key": "a"}, {"key": "b", "release_id": "r"}]}, "release_id"),
+        ({"variants": [{"key": "a"}, {"key": "b", "release_id": "r"}]}, "found the release 'r'"),
         ({"overrides": {"u": "nobody"}}, "expected one of as-is, varied"),
         ({"layer_range": [0, 0.5]}, "the layer's name"),
         ({"targeting": "country ="}, "targeting"),
@@ -285,3 +286,96 @@ def test_an_experiment_of_another_version_is_named_and_the_rest_runs(client: Cli
     assert list(client.get("/v1/experiments").json()["unreadable"]) == ["experiment/odd"]
     assert arm(client, "u1") is not None
     assert isinstance(client.day.directives.known.running, Running)
+
+
+@pytest.mark.parametrize("rival", ["variety", "other"])
+def test_what_another_server_wrote_a_moment_before_counts(
+    shop: Shop, client: Client, monkeypatch: pytest.MonkeyPatch, rival: str
+) -> None:
+    """It starts the same experiment, or one that would meet it, just before the first is kept."""
+    for name in ("variety", "other"):
+        assert client.put(f"/v1/experiments/{name}", json=design()).status_code == 200
+    documents = client.day.store.documents
+    keep, tries = documents.put_if_unchanged, []
+
+    def late(*args: Any, **fields: Any) -> bool:
+        tries.append(args)
+        if len(tries) == 1:
+            assert other.post(f"/v1/experiments/{rival}/start", json={}).status_code == 200
+        return keep(*args, **fields)
+
+    monkeypatch.setattr(documents, "put_if_unchanged", late)
+    with open_client(shop) as other:
+        refused = client.post(f"{NAME}/start", json={"reason": "second"})
+    words = "it is running" if rival == "variety" else "both vary diversity"
+    assert refused.status_code == 422
+    assert words in refused.text
+    kept = client.get(f"/v1/experiments/{rival}").json()
+    assert [entry["action"] for entry in kept["log"]] == ["drafted", "started"]
+    draft(client, hypothesis="said better")
+    assert len(tries) == 2, "nobody was in between: kept at the first try"
+
+
+def test_who_never_gets_a_word_in_is_told_so(client: Client, monkeypatch: Any) -> None:
+    draft(client)
+    monkeypatch.setattr(client.day.store.documents, "put_if_unchanged", lambda *_, **__: False)
+    refused = client.post(f"{NAME}/start", json={})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "store_unavailable")
+    assert "others keep writing" in refused.text
+
+
+def test_the_longest_reason_can_be_given(client: Client) -> None:
+    draft(client)
+    started = step(client, "start", reason="x" * 2_000)
+    assert started["log"][-1]["reason"] == "phase 1: " + "x" * 2_000
+
+
+def test_no_experiment_is_named_like_a_folder_above(client: Client) -> None:
+    assert client.put("/v1/experiments/.hidden", json=design()).status_code == 422
+    assert client.put("/v1/experiments/%2E%2E", json=design()).status_code in (404, 405, 422)
+
+
+OF_RELEASES: dict[str, Any] = {
+    "variants": [{"key": "old", "release_id": "r1"}, {"key": "new", "release_id": "r2"}]
+}
+
+
+def test_a_variant_is_answered_from_its_release_beside_the_live_one(
+    shop: Shop, client: Client
+) -> None:
+    shop.publish("r2", [f"n{n}" for n in range(20)])
+    until(lambda: client.serves("r2"))
+    draft(client, **OF_RELEASES)
+    step(client, "start")
+    until(lambda: {*client.day.live.beside} == {"r1", "r2"})
+    until(lambda: all(client.day.live.of(r) is not None for r in ("r1", "r2")))
+    answers = [client.recommend(user_id=f"u{n}", k=1) for n in range(40)]
+    given = {
+        (a["experiments"][0]["variant"], a["release_id"], a["items"][0]["item_id"]) for a in answers
+    }
+    assert given == {("old", "r1", "i19"), ("new", "r2", "n19")}
+    assert client.recommend(k=1)["release_id"] == "r2", "strangers are in no experiment"
+    client.delete("/v1/items/i19")
+    assert "i19" not in {client.shown(user_id=f"u{n}", k=1)[0] for n in range(40)}
+    step(client, "stop")
+    until(lambda: not client.day.live.beside)
+    assert {client.recommend(user_id=f"u{n}", k=1)["release_id"] for n in range(40)} == {"r2"}
+
+
+def test_nobody_takes_part_while_a_release_of_the_experiment_is_not_loaded(
+    shop: Shop, client: Client
+) -> None:
+    shop.publish("r2", answers=False)  # refused by the probe
+    shop.releases.activate("r1")
+    draft(client, **OF_RELEASES)
+    step(client, "start")
+    until(lambda: client.day.live.of("r1") is not None)
+    answers = [client.recommend(user_id=f"u{n}", k=1) for n in range(20)]
+    assert {a["release_id"] for a in answers} == {"r1"}
+    assert all(a["experiments"] == [] and a["degraded"] == ["experiments"] for a in answers)
+
+
+def test_a_release_that_is_not_stored_is_refused(client: Client) -> None:
+    answer = client.put(NAME, json=design(**OF_RELEASES))
+    assert answer.status_code == 422
+    assert "variants.new: found the release 'r2', expected one of r1" in answer.text
