@@ -26,6 +26,7 @@ from jobs.experiments.commands import app as experiments
 from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
 from jobs.importing.summary import show_reports, worst_share
 from jobs.keys_commands import app as keys
+from jobs.offpolicy.commands import benchmark_offpolicy, replay
 from jobs.people_commands import erase
 from jobs.sample import FIRST_DAY, Size, Storefront, write_sample
 from jobs.serving_commands import benchmark_serving
@@ -108,22 +109,25 @@ def night(
 ) -> None:
     """Learn from everything up to now and publish one release."""
     from jobs.curves import asks_for_wandb
+    from jobs.experiments.watching import watch
     from jobs.night_config import night_config
     from jobs.nightly import run_night
     from jobs.plan import Places, night_lock
     from jobs.reports import show_night, write_night_page
 
     settings, terminal, now_us = read_settings(), Terminal(), _now_us()
+    places = Places.of(settings)
     with Store.open(settings.database_url) as store, night_lock(settings.work_dir):
         report = run_night(
             store,
-            Places.of(settings),
+            places,
             settings.event_types(),
             night_config(settings, use_wandb=asks_for_wandb(os.environ)),
             now_us=now_us,
             progress=terminal,
             force=force,
         )
+        watch(store, places, now_us, terminal)
     show_night(terminal, report)
     terminal.say(f"Report: {write_night_page(settings.reports_dir, report, now_us)}")
     if report.release_id is None:
@@ -233,6 +237,8 @@ app.command()(benchmark_sources)
 app.command()(benchmark_cold_start)
 app.command()(benchmark_storefront)
 app.command()(benchmark_serving)
+app.command()(benchmark_offpolicy)
+app.command()(replay)
 app.command()(tune)
 app.command()(erase)
 app.add_typer(keys, name="keys")

@@ -25,6 +25,7 @@ from features.lake import Lake
 from features.store import Store
 from features.views import views_hash
 from jobs.curves import open_curves
+from jobs.experiments.stored import releases_named
 from jobs.gate import judge_release
 from jobs.ingest import ingest
 from jobs.live_release import TRAINING_THREADS, LiveRelease
@@ -106,6 +107,7 @@ class Night:
         lake = self._lake = Lake(places.lake)
         ingest(store, places, now_us, progress)
         self._untaught = asked_about_else(store.documents.all("placement"))
+        self._compared = releases_named(store)
         items = store.items()
         if items.is_empty():
             raise DataError("the catalogue is empty: import items before running a night")
@@ -162,7 +164,7 @@ class Night:
         if not verdict.passed and not force:
             return report(None, False, verdict.reason, trial)
         self._publish(release_id, texts, (serving, ranker), trial)
-        self._releases.prune(self._config.keep_releases)
+        self._releases.prune(self._config.keep_releases, besides=self._compared)
         return report(release_id, True, verdict.reason, trial)
 
     def _texts(self) -> TextDone:

@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from features.errors import ConfigError, DataError
 from features.slates import Assignment
 from features.store import Store
 from jobs.__main__ import app
 from recsys.experiments.experiment import EXPERIMENT, REPORT, Design, Metric, Plan, Variant
 from recsys.experiments.lifecycle import drafted, started
-from tests.features.rows import slate
+from tests.features.rows import event, events, slate
 
 
 @pytest.fixture
@@ -77,3 +78,82 @@ def test_experiments_are_listed_and_drafts_refused(shop: Path) -> None:
         run("analyse", "wide")
     with pytest.raises(Exception, match="found no experiment 'other', expected one of those"):
         run("analyse", "other")
+
+
+DESIGN = """
+name = "wide"
+hypothesis = "more sources sell more"
+unit = "user"
+variants = [{ key = "control" }, { key = "wide", policy = { diversity = 0.5 } }]
+
+[plan]
+goals = [{ name = "orders", event_type = "order" }]
+guardrails = [{ name = "clicks", event_type = "click", margin = 0.05 }]
+"""
+
+
+def test_an_experiment_lives_from_a_file_to_a_decision(shop: Path) -> None:
+    file = shop / "wide.toml"
+    file.write_text(DESIGN)
+    assert "wide: draft" in run("put", str(file))
+    assert "wide: running" in run("start", "wide", "--reason", "monday")
+    file.write_text(DESIGN.replace("0.5", "0.25"))
+    assert "new phase: variants" in run("put", str(file))
+    assert "wide: stopped" in run("stop", "wide")
+    told = run("decide", "wide", "wide", "--reason", "sells more")
+    assert "wide: decided" in told
+    assert "wide: sells more" in told
+    shown = run("show", "wide")
+    assert [word in shown for word in ("drafted", "started", "changed", "stopped")] == [True] * 4
+    with pytest.raises(DataError, match="it is decided"):
+        run("start", "wide")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (DESIGN.replace("margin", "margins"), "margins: Extra inputs are not permitted"),
+        (DESIGN.replace("event_type", ""), "unusable"),
+        ("", "hypothesis: Field required"),
+    ],
+)
+def test_a_design_that_cannot_be_read_is_explained(shop: Path, text: str, words: str) -> None:
+    (shop / "wide.toml").write_text(text)
+    with pytest.raises(ConfigError, match=words):
+        run("put", str(shop / "wide.toml"))
+    assert "There are no experiments" in run("list")
+
+
+def test_what_harms_a_guardrail_is_stopped_by_a_watch(shop: Path) -> None:
+    file = shop / "wide.toml"
+    file.write_text(DESIGN)
+    run("put", str(file))
+    run("start", "wide")
+    with Store.open(f"sqlite:///{shop / 'shop.db'}") as store:
+        now_us = time.time_ns() // 1_000
+        variants = ("control", "wide")
+        store.append_slates(
+            [
+                replace(
+                    slate(f"r{n}", user_id=f"u{n}", at_us=now_us + n),
+                    assignments=(Assignment("wide", 1, variants[n % 2], "hash", f"u{n}"),),
+                )
+                for n in range(400)
+            ]
+        )
+        clicks = [
+            event(
+                f"e{n}-{i}", user_id=f"u{n}", event_type="click", event_time_us=now_us + 1_000 + n
+            )
+            for n in range(400)
+            for i in range(n % 3 if n % 2 else 4)
+        ]
+        store.append_events(events(*clicks), received_at_us=now_us)
+        time.sleep(0.01)  # the watch looks at what is past
+    told = run("watch")
+    assert "wide: harmful. wide harms clicks: " in told
+    assert "wide was stopped: everybody is answered by the control." in told
+    shown = run("show", "wide")
+    assert "wide: stopped" in shown
+    assert "by itself: wide harms clicks" in shown
+    assert "harmful" not in run("watch")

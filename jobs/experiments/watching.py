@@ -1,0 +1,87 @@
+"""A look at running experiments: analysed and written down; on a watch, acted on too."""
+
+import json
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from features.errors import DataError, RecsysError
+from features.events import US_PER_DAY
+from features.lake import Lake
+from features.store import Store
+from jobs.experiments.report import render_experiment
+from jobs.experiments.stored import stored_experiments, take
+from jobs.page import write_text
+from jobs.page_words import day
+from jobs.plan import Places
+from recsys.evaluation.experiment.analysis import Analysis, analyse
+from recsys.experiments.experiment import REPORT, Experiment, microseconds
+from recsys.experiments.lifecycle import stopped
+from recsys.progress import Progress
+
+
+def look(
+    store: Store, places: Places, experiments: Iterable[Experiment], now_us: int, say: Progress
+) -> Iterator[Analysis]:
+    """Each analysed; its page and JSON are in the reports folder, the JSON in the store too."""
+    for experiment in experiments:
+        found = analysed(experiment, Lake(places.lake), as_of_us=now_us)
+        text = json.dumps(found.as_json(), allow_nan=False)
+        page = report_path(places, experiment.name, now_us)
+        write_text(page, render_experiment(found))
+        write_text(page.with_suffix(".json"), text)
+        store.documents.put(REPORT, experiment.name, text, updated_at_us=now_us)
+        say.say(f"{experiment.name}: {found.verdict.standing}. {found.verdict.words}")
+        say.say(f"Report: {page}")
+        yield found
+
+
+def watch(store: Store, places: Places, now_us: int, say: Progress) -> None:
+    """Look at all that run; what does harm is stopped, a bandit's shares follow what it learned.
+
+    One experiment that cannot be analysed does not keep the others from it.
+    """
+    for experiment in running(store):
+        try:
+            for found in look(store, places, [experiment], now_us, say):
+                _act(store, found, now_us, say)
+        except RecsysError as error:
+            say.say(f"{experiment.name} was not analysed: {error}")
+
+
+def running(store: Store) -> list[Experiment]:
+    return [e for e in stored_experiments(store).values() if e.status == "running"]
+
+
+def report_path(places: Places, name: str, now_us: int) -> Path:
+    return places.reports / "experiments" / name / f"{day(now_us)}.html"
+
+
+def analysed(experiment: Experiment, lake: Lake, *, as_of_us: int) -> Analysis:
+    """Of the newest phase; only what it needs is read."""
+    phase = experiment.phase
+    if phase is None:
+        raise DataError(f"the experiment {experiment.name!r} never ran: start it first")
+    started_us = microseconds(phase.started_at)
+    past = max(metric.cuped_days for metric in experiment.design.plan.metrics)
+    own = pl.col("experiment") == experiment.name
+    assignments = lake.scan_assignments(start_us=started_us, end_us=as_of_us).filter(own).collect()
+    events = lake.scan_events(start_us=started_us - past * US_PER_DAY, end_us=as_of_us).collect()
+    return analyse(experiment, assignments, events, as_of_us=as_of_us)
+
+
+def _act(store: Store, found: Analysis, now_us: int, say: Progress) -> None:
+    if found.verdict.standing != "harmful":
+        return
+    now = datetime.fromtimestamp(now_us / 1e6, UTC)
+    name, reason = found.experiment.name, f"by itself: {found.verdict.words}"
+
+    def step(experiment: Experiment, _: object) -> Experiment:
+        if experiment.status != "running" or experiment.phase != found.phase:
+            return experiment  # people were quicker
+        return stopped(experiment, now, reason)
+
+    if take(store, name, step, now_us=now_us).status == "stopped":
+        say.say(f"{name} was stopped: everybody is answered by the control.")
