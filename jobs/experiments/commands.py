@@ -140,10 +140,7 @@ def _show(terminal: Terminal, experiment: Experiment) -> None:
     terminal.table(
         f"Variants, by {design.unit}, coverage {design.coverage:.0%}",
         ("variant", "weight", "what differs", "description"),
-        [
-            (v.key, v.weight, v.release_id or str(v.policy or "nothing"), v.description)
-            for v in design.variants
-        ],
+        [(v.key, v.weight, v.differs, v.description) for v in design.variants],
     )
     roles = [("goal", design.plan.goals), ("guardrail", design.plan.guardrails)]
     terminal.table(

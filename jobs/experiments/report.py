@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from features.events import US_PER_DAY
 from jobs.page import Chapter, Page, render
 from jobs.page_figures import Picture, Span, curves, differences
 from jobs.page_words import Section, Table, day, minute, table, written
 from recsys.evaluation.experiment.analysis import Analysis
 from recsys.evaluation.experiment.verdict import Row
+from recsys.experiments.experiment import Experiment, microseconds
 
 Mood = Literal["good", "bad", "plain"]
 MOODS: dict[str, Mood] = {
@@ -15,6 +17,7 @@ MOODS: dict[str, Mood] = {
     "roll back": "bad",
     "harmful": "bad",
     "unhealthy": "bad",
+    "preferred": "good",
 }
 ROLES = {"goal": "Goals", "guardrail": "Guardrails", "secondary": "Secondary metrics"}
 
@@ -22,11 +25,13 @@ ROLES = {"goal": "Goals", "guardrail": "Guardrails", "secondary": "Secondary met
 def render_experiment(found: Analysis) -> str:
     design = found.experiment.design
     sections = [_traffic(found), *_metrics(found)]
+    if found.impact:
+        sections.append(_impact(found))
     if found.looks:
         sections.append(_over_time(found))
     if found.slices:
         sections.append(_slices(found))
-    sections.append(_decisions(found))
+    sections.append(decisions(found.experiment))
     return render(
         Page(
             when=f"Experiment {design.name}, as of {minute(found.as_of_us)}",
@@ -61,10 +66,12 @@ def _traffic(found: Analysis) -> Section:
         tables=(
             table(
                 "Variants",
-                ("variant", "planned share", "units", "what differs"),
+                ("variant", "share", "units", "what differs"),
                 [
-                    [v.key, f"{weight:.1%}", found.units[v.key], v.description or str(v.policy)]
-                    for v, weight in zip(design.variants, found.phase.weights, strict=True)
+                    [v.key, f"{weight:.1%}", found.units[v.key], v.description or v.differs]
+                    for v, weight in zip(
+                        design.variants, found.phase.weights_at(found.as_of_us), strict=True
+                    )
                 ],
             ),
         ),
@@ -145,11 +152,28 @@ def _rows(rows: Sequence[Row]) -> Table:
     return table("Against the control", (*columns, *beyond), both)
 
 
+def _impact(found: Analysis) -> Section:
+    rows = [
+        [one.metric, one.variant, *(f"{value:+,.4g}" for value in (one.mean, one.low, one.high))]
+        for one in found.impact
+    ]
+    return Section(
+        anchor="impact",
+        title="If everybody got it",
+        tables=(table("More of it a day", ("metric", "variant", "a day", "low", "high"), rows),),
+        notes=(
+            "The difference a unit times the units that would come a day were the coverage whole; "
+            "always-valid intervals. Units that come back are counted once, so this is what newly "
+            "counted units bring while they are watched.",
+        ),
+    )
+
+
 def _over_time(found: Analysis) -> Section:
-    first = found.rows[0]
+    first, started_us = found.rows[0], microseconds(found.phase.started_at)
     same = [
-        (number, row.estimate)
-        for number, look in enumerate(found.looks, 1)
+        ((look.day_us - started_us) / US_PER_DAY, row.estimate)
+        for look in found.looks
         for row in look.rows
         if (row.metric.name, row.variant) == (first.metric.name, first.variant)
     ]
@@ -171,7 +195,7 @@ def _over_time(found: Analysis) -> Section:
                     label=f"{title}, %",
                     words=f"{_named(first)}: ends of the interval ({title}), day by day.",
                     reference=("no change", 0.0),
-                    step="look",
+                    step="day",
                 )
             )
     return Section(anchor="time", title="Over time", pictures=tuple(pictures))
@@ -193,11 +217,8 @@ def _brief(row: Row) -> list[object]:
     return [row.metric.name, row.variant, _percent(e.lift), e.problem or interval]
 
 
-def _decisions(found: Analysis) -> Section:
-    rows = [
-        [day(int(entry.at.timestamp() * 1e6)), entry.action, entry.reason]
-        for entry in found.experiment.log
-    ]
+def decisions(experiment: Experiment) -> Section:
+    rows = [[day(microseconds(entry.at)), entry.action, entry.reason] for entry in experiment.log]
     return Section(
         anchor="log",
         title="What was done",

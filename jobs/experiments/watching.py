@@ -11,26 +11,31 @@ from features.errors import DataError, RecsysError
 from features.events import US_PER_DAY
 from features.lake import Lake
 from features.store import Store
+from jobs.experiments.interleaved_report import render_interleaved
 from jobs.experiments.report import render_experiment
 from jobs.experiments.stored import stored_experiments, take
 from jobs.page import write_text
 from jobs.page_words import day
 from jobs.plan import Places
 from recsys.evaluation.experiment.analysis import Analysis, analyse
+from recsys.evaluation.experiment.interleaved import Interleaved, analyse_interleaved
 from recsys.experiments.experiment import REPORT, Experiment, microseconds
-from recsys.experiments.lifecycle import stopped
+from recsys.experiments.lifecycle import reallocated, stopped
 from recsys.progress import Progress
+
+MIN_MOVE = 0.01  # of a bandit's shares: less is not worth a period of its own in the analysis
+Found = Analysis | Interleaved
 
 
 def look(
     store: Store, places: Places, experiments: Iterable[Experiment], now_us: int, say: Progress
-) -> Iterator[Analysis]:
+) -> Iterator[Found]:
     """Each analysed; its page and JSON are in the reports folder, the JSON in the store too."""
     for experiment in experiments:
         found = analysed(experiment, Lake(places.lake), as_of_us=now_us)
         text = json.dumps(found.as_json(), allow_nan=False)
         page = report_path(places, experiment.name, now_us)
-        write_text(page, render_experiment(found))
+        write_text(page, _page(found))
         write_text(page.with_suffix(".json"), text)
         store.documents.put(REPORT, experiment.name, text, updated_at_us=now_us)
         say.say(f"{experiment.name}: {found.verdict.standing}. {found.verdict.words}")
@@ -59,7 +64,7 @@ def report_path(places: Places, name: str, now_us: int) -> Path:
     return places.reports / "experiments" / name / f"{day(now_us)}.html"
 
 
-def analysed(experiment: Experiment, lake: Lake, *, as_of_us: int) -> Analysis:
+def analysed(experiment: Experiment, lake: Lake, *, as_of_us: int) -> Found:
     """Of the newest phase; only what it needs is read."""
     phase = experiment.phase
     if phase is None:
@@ -67,14 +72,30 @@ def analysed(experiment: Experiment, lake: Lake, *, as_of_us: int) -> Analysis:
     started_us = microseconds(phase.started_at)
     past = max(metric.cuped_days for metric in experiment.design.plan.metrics)
     own = pl.col("experiment") == experiment.name
-    assignments = lake.scan_assignments(start_us=started_us, end_us=as_of_us).filter(own).collect()
+    dealt = lake.scan_assignments(start_us=started_us, end_us=as_of_us).filter(own)
+    exposures = lake.scan_exposures(start_us=started_us, end_us=as_of_us).join(
+        dealt.select("request_id").unique(), on="request_id", how="semi"
+    )
     events = lake.scan_events(start_us=started_us - past * US_PER_DAY, end_us=as_of_us).collect()
-    return analyse(experiment, assignments, events, as_of_us=as_of_us)
+    if experiment.design.kind == "interleave":
+        shown = exposures.select("request_id", "position", "item_id").collect()
+        return analyse_interleaved(experiment, dealt.collect(), shown, events, as_of_us=as_of_us)
+    unknown = exposures.select(pl.col("propensity").is_null().mean()).collect().item()
+    return analyse(experiment, dealt.collect(), events, as_of_us=as_of_us, unknown_chances=unknown)
 
 
-def _act(store: Store, found: Analysis, now_us: int, say: Progress) -> None:
-    if found.verdict.standing != "harmful":
-        return
+def _page(found: Found) -> str:
+    return render_interleaved(found) if isinstance(found, Interleaved) else render_experiment(found)
+
+
+def _act(store: Store, found: Found, now_us: int, say: Progress) -> None:
+    if found.verdict.standing == "harmful":
+        _stop(store, found, now_us, say)
+    elif isinstance(found, Analysis) and found.verdict.standing != "unhealthy":
+        _reallocate(store, found, now_us, say)
+
+
+def _stop(store: Store, found: Found, now_us: int, say: Progress) -> None:
     now = datetime.fromtimestamp(now_us / 1e6, UTC)
     name, reason = found.experiment.name, f"by itself: {found.verdict.words}"
 
@@ -85,3 +106,20 @@ def _act(store: Store, found: Analysis, now_us: int, say: Progress) -> None:
 
     if take(store, name, step, now_us=now_us).status == "stopped":
         say.say(f"{name} was stopped: everybody is answered by the control.")
+
+
+def _reallocate(store: Store, found: Analysis, now_us: int, say: Progress) -> None:
+    shares, now_shares = found.next_shares, found.phase.weights_at(now_us)
+    if shares is None or all(
+        abs(share - before) < MIN_MOVE for share, before in zip(shares, now_shares, strict=True)
+    ):
+        return
+    now = datetime.fromtimestamp(now_us / 1e6, UTC)
+
+    def step(experiment: Experiment, _: object) -> Experiment:
+        if experiment.status != "running" or experiment.phase != found.phase:
+            return experiment
+        return reallocated(experiment, now, shares)
+
+    after = take(store, found.experiment.name, step, now_us=now_us)
+    say.say(f"{after.name}: {after.log[-1].action}: {after.log[-1].reason}")

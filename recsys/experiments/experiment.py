@@ -53,6 +53,13 @@ class Variant(_Part):
     )
     release_id: str | None = Field(default=None, description="answer from this release")
 
+    @property
+    def differs(self) -> str:
+        """From the shop's own answers, in words."""
+        parts = [f"release {self.release_id}"] if self.release_id else []
+        parts += [f"{key} {value}" for key, value in self.policy.items()]
+        return ", ".join(parts) or "nothing"
+
 
 class Metric(_Part):
     """One number a unit: what it did after it first saw the experiment."""
@@ -177,10 +184,8 @@ class Design(_Part):
                     f"variants: found the share {variant.weight / total:g} of {variant.key!r}, "
                     f"expected at least {MIN_SHARE:g}: for few units choose a small coverage"
                 )
-        if self.kind == "interleave" and len(keys) != 2:
-            raise ValueError(f"variants: found {len(keys)}, expected 2 rankings to interleave")
-        if self.kind == "interleave" and any(v.release_id for v in self.variants):
-            raise ValueError("variants: found a release_id, expected two policies to interleave")
+        if self.kind == "interleave":
+            _check_interleaved(self.variants, self.plan)
         unknown = sorted({*self.overrides.values()} - {*keys})
         if unknown:
             raise ValueError(f"overrides: found {unknown[0]!r}, expected one of {', '.join(keys)}")
@@ -201,6 +206,19 @@ class Design(_Part):
 
     def variant(self, key: str) -> Variant | None:
         return next((variant for variant in self.variants if variant.key == key), None)
+
+
+def _check_interleaved(variants: tuple[Variant, ...], plan: Plan) -> None:
+    """Everybody sees both rankings, so only single items can be credited to one of them."""
+    if len(variants) != 2:
+        raise ValueError(f"variants: found {len(variants)}, expected 2 rankings to interleave")
+    if any(variant.release_id for variant in variants):
+        raise ValueError("variants: found a release_id, expected two policies to interleave")
+    if plan.guardrails:
+        raise ValueError("guardrails: found some, expected none: no unit is without a ranking")
+    for metric in plan.metrics:
+        if metric.kind != "mean":
+            raise ValueError(f"{metric.name}: found a {metric.kind}, expected a mean to interleave")
 
 
 def _check_ramp(ramp: tuple[RampStep, ...], coverage: float) -> None:

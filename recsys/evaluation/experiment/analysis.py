@@ -15,13 +15,20 @@ from recsys.evaluation.bootstrap import holm
 from recsys.evaluation.experiment.allocation import shares
 from recsys.evaluation.experiment.estimates import Estimate, arms_of, compare, too_few
 from recsys.evaluation.experiment.health import Check, checks
+from recsys.evaluation.experiment.impact import Impact, covered_days, impacts
 from recsys.evaluation.experiment.power import days_left, units_needed
 from recsys.evaluation.experiment.strata import Pair, combined, compare_strata
-from recsys.evaluation.experiment.units import Units, problem_of, sample, units_of
+from recsys.evaluation.experiment.units import (
+    Units,
+    look_times,
+    of_phase,
+    problem_of,
+    sample,
+    units_of,
+)
 from recsys.evaluation.experiment.verdict import Row, Verdict, verdict
 from recsys.experiments.experiment import Experiment, Metric, Phase, Plan, microseconds
 
-MAX_LOOKS = 30  # points of the curves over time
 MIN_SLICE = 100  # units of an arm below which a slice says nothing
 
 
@@ -59,6 +66,7 @@ class Analysis:
     rows: tuple[Row, ...]
     looks: tuple[Look, ...]
     slices: tuple[Slice, ...]
+    impact: tuple[Impact, ...]
     days_left: int | None
     next_shares: tuple[float, ...] | None  # a bandit's, by what is known now
     verdict: Verdict
@@ -89,11 +97,13 @@ def analyse(
     *,
     as_of_us: int,
     phase: Phase | None = None,
+    unknown_chances: float | None = None,
 ) -> Analysis:
     """The newest phase, or the one given, as it was known at `as_of_us`.
 
     `assignments` (ASSIGNMENT_SCHEMA) and `events` (EVENT_SCHEMA) may hold more than is needed;
-    events reach back as far as the longest `cuped_days`. DataError for what never ran.
+    events reach back as far as the longest `cuped_days`. `unknown_chances` is the share of the
+    items shown whose propensity is null. DataError for what never ran.
     """
     phase = phase or experiment.phase
     if phase is None:
@@ -103,7 +113,7 @@ def analyse(
             f"{experiment.name!r} is interleaved: its slates are compared, not its units"
         )
     edges_us = [microseconds(allocation.at) for allocation in phase.allocations]
-    mine = _of_phase(assignments, experiment, phase, as_of_us)
+    mine = of_phase(assignments, experiment.name, phase.number, as_of_us)
     units = units_of(mine, events, phase.unit, edges_us)
     units = units.seen_before(as_of_us)
     design, plan = experiment.design, experiment.design.plan
@@ -118,6 +128,7 @@ def analyse(
         plan.goals,
         as_of_us=as_of_us,
         is_running=experiment.status == "running" and phase.ended_at is None,
+        unknown_chances=unknown_chances,
     )
     rows = tuple(_rows(units, variants, plan))
     left = _days_left(units, variants, plan, days)
@@ -135,19 +146,10 @@ def analyse(
         rows=rows,
         looks=tuple(_looks(units, variants, plan, started_us, until_us)),
         slices=tuple(_slices(units, variants, plan)),
+        impact=tuple(impacts(rows, len(units.table) / covered_days(design, started_us, until_us))),
         days_left=left,
         next_shares=_next_shares(units, variants, plan) if design.kind == "bandit" else None,
         verdict=verdict(rows, found, plan, days=days, days_left=left),
-    )
-
-
-def _of_phase(
-    assignments: pl.DataFrame, experiment: Experiment, phase: Phase, as_of_us: int
-) -> pl.DataFrame:
-    return assignments.filter(
-        (pl.col("experiment") == experiment.name)
-        & (pl.col("phase") == phase.number)
-        & (pl.col("shown_at_us") < as_of_us)
     )
 
 
@@ -208,11 +210,8 @@ def _adjusted(rows: Sequence[Row]) -> list[Row]:
 def _looks(
     units: Units, variants: Sequence[str], plan: Plan, started_us: int, until_us: int
 ) -> Iterator[Look]:
-    """The goals at the ends of days, at most MAX_LOOKS of them."""
-    n_days = -(-(until_us - started_us) // US_PER_DAY)
-    days = np.unique(np.linspace(1, n_days, min(n_days, MAX_LOOKS)).astype(np.int64))
-    for day in days.tolist() if n_days > 0 else ():
-        day_us = min(started_us + day * US_PER_DAY, until_us)
+    """The goals at the ends of days."""
+    for day_us in look_times(started_us, until_us):
         known = units.seen_before(day_us)
         if min(known.counts(variants)) > 1:
             rows = _compared(known, variants, plan, plan.goals, "goal")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from features.events import US_PER_DAY
 from recsys.evaluation.experiment import srm
@@ -34,10 +35,12 @@ def checks(
     *,
     as_of_us: int,
     is_running: bool,
+    unknown_chances: float | None = None,
 ) -> tuple[Check, ...]:
     """Traffic, shares, units in several variants, the time before, and whether slates arrive.
 
-    `weights` are the planned shares; None where they moved, as a bandit's do.
+    `weights` are the planned shares; None where they moved, as a bandit's do. `unknown_chances`
+    is the share of the items shown whose propensity is null.
     """
     counts = units.counts(variants)
     empty = [v for v, n in zip(variants, counts, strict=True) if n == 0]
@@ -48,7 +51,10 @@ def checks(
     if weights is not None:
         found.insert(0, _shares(counts, variants, weights))
     if is_running:
-        found.append(_silence(units, as_of_us))
+        found.append(silence(units.slates["shown_at_us"], as_of_us))
+    if unknown_chances is not None:
+        words = f"{unknown_chances:.1%} of the items shown have no propensity: no replay uses them."
+        found.append(Check("propensities", is_alarm=False, words=words))
     return tuple(found)
 
 
@@ -112,8 +118,9 @@ def _before(units: Units, variants: Sequence[str], metrics: Sequence[Metric]) ->
     return Check("time before", is_alarm, words)
 
 
-def _silence(units: Units, as_of_us: int) -> Check:
-    newest = units.slates["shown_at_us"].max()
+def silence(shown_at_us: pl.Series, as_of_us: int) -> Check:
+    """Whether a running experiment's slates still arrive; there is at least one."""
+    newest = shown_at_us.max()
     assert isinstance(newest, int)
     silent_us = as_of_us - newest
     is_alarm = silent_us > MAX_SILENT_US

@@ -4,7 +4,7 @@ A unit counts from the first slate it was dealt; what it did before explains it,
 Overrides and held-out units are left out, and so is who was seen in two variants.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +15,7 @@ from features.events import US_PER_DAY
 from recsys.evaluation.experiment.samples import EventValues, Sample
 from recsys.experiments.experiment import Metric, Unit
 
+MAX_LOOKS = 30  # points of the curves over time
 _OF_SLATES = {"slates": pl.lit(1, pl.Float64), "exposures": pl.col("n_items").cast(pl.Float64)}
 
 
@@ -56,6 +57,23 @@ class Units:
         )
 
 
+def of_phase(assignments: pl.DataFrame, name: str, phase: int, as_of_us: int) -> pl.DataFrame:
+    """What was dealt in that phase of that experiment before then."""
+    return assignments.filter(
+        (pl.col("experiment") == name)
+        & (pl.col("phase") == phase)
+        & (pl.col("shown_at_us") < as_of_us)
+    )
+
+
+def look_times(started_us: int, until_us: int) -> Iterator[int]:
+    """The ends of days, at most MAX_LOOKS of them."""
+    n_days = -(-(until_us - started_us) // US_PER_DAY)
+    if n_days > 0:
+        days = np.unique(np.linspace(1, n_days, min(n_days, MAX_LOOKS)).astype(np.int64))
+        yield from (min(started_us + day * US_PER_DAY, until_us) for day in days.tolist())
+
+
 def units_of(
     assignments: pl.DataFrame, events: pl.DataFrame, unit: Unit, edges_us: Sequence[int] = ()
 ) -> Units:
@@ -64,7 +82,7 @@ def units_of(
     Whoever logs in is one unit with what they did before, also where that was dealt apart. At
     `edges_us` a bandit dealt anew: whoever comes in two periods is a unit in each of them.
     """
-    whole = assignments.with_columns(unit=_unit(unit))
+    whole = assignments.with_columns(unit=unit_of(unit))
     dealt = _split(whole, "shown_at_us", edges_us)
     hashed = dealt.filter(pl.col("how") == "hash").drop_nulls("unit")
     tested = dealt.filter(pl.col("how") == "override")["unit"].unique()
@@ -87,7 +105,7 @@ def units_of(
         slates=hashed.join(mine, on="unit", how="semi").select(
             "unit", "request_id", "shown_at_us", "n_items"
         ),
-        events=_split(events.with_columns(unit=_unit(unit)), "event_time_us", edges_us)
+        events=_split(events.with_columns(unit=unit_of(unit)), "event_time_us", edges_us)
         .join(mine, on="unit", how="semi")
         .select("unit", "event_type", "event_time_us", "request_id", "value"),
         n_multiple=len(by_unit) - len(table),
@@ -141,7 +159,8 @@ def problem_of(units: Units, metric: Metric) -> str | None:
     return None
 
 
-def _unit(unit: Unit) -> pl.Expr:
+def unit_of(unit: Unit) -> pl.Expr:
+    """Whose a row of a table with user_id and session_id is; null: nobody's."""
     if unit == "user":
         return pl.col("user_id")
     return pl.col("session_id") if unit == "session" else pl.coalesce("user_id", "session_id")

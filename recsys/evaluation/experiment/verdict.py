@@ -11,7 +11,9 @@ from recsys.evaluation.experiment.estimates import Estimate
 from recsys.evaluation.experiment.health import Check
 from recsys.experiments.experiment import Metric, Plan
 
-Standing = Literal["unhealthy", "collecting", "ship", "roll back", "no difference", "harmful"]
+Standing = Literal[
+    "unhealthy", "collecting", "ship", "roll back", "no difference", "harmful", "preferred"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +67,16 @@ def verdict(
     ]
     if len(problems) == len(goals):
         return Verdict("collecting", f"Not enough data: {'; '.join(dict.fromkeys(problems))}.")
-    if days < plan.min_days:
-        left = max(1, round(plan.min_days - days + 0.5))
-        words = f"Too early: at least {plan.min_days} days were planned, {left} left."
-        return Verdict("collecting", words)
-    return _of_goals(goals, plan, days_left)
+    return too_early(plan, days) or _of_goals(goals, plan, days_left)
+
+
+def too_early(plan: Plan, days: float) -> Verdict | None:
+    """Before the planned days; a week has every day in it."""
+    if days >= plan.min_days:
+        return None
+    left = max(1, round(plan.min_days - days + 0.5))
+    words = f"Too early: at least {plan.min_days} days were planned, {left} left."
+    return Verdict("collecting", words)
 
 
 def _of_goals(goals: Sequence[Row], plan: Plan, days_left: int | None) -> Verdict:
