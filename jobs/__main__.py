@@ -22,6 +22,7 @@ from jobs.benchmark_commands import (
     benchmark_peers,
 )
 from jobs.console import Terminal
+from jobs.experiments.benchmark import benchmark_experiments
 from jobs.experiments.commands import app as experiments
 from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
 from jobs.importing.summary import show_reports, worst_share
@@ -238,6 +239,7 @@ app.command()(benchmark_cold_start)
 app.command()(benchmark_storefront)
 app.command()(benchmark_serving)
 app.command()(benchmark_offpolicy)
+app.command()(benchmark_experiments)
 app.command()(replay)
 app.command()(tune)
 app.command()(erase)

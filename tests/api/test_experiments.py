@@ -224,7 +224,8 @@ def test_a_request_with_a_policy_of_its_own_is_in_no_experiment(client: Client) 
 
 
 def test_interleaved_slates_name_the_team_of_each_position(client: Client) -> None:
-    draft(client, kind="interleave")
+    goals = [{"name": "clicks", "event_type": "click"}]
+    draft(client, kind="interleave", plan={"goals": goals})
     step(client, "start")
     answer = client.post("/v1/recommend", json={"user_id": "u1", "k": 4}).json()
     assert answer["experiments"] == [{"experiment": "variety", "variant": "interleaved"}]

@@ -11,7 +11,7 @@ from features.errors import ConfigError, DataError
 from features.slates import Assignment
 from features.store import Store
 from jobs.__main__ import app
-from recsys.experiments.experiment import EXPERIMENT, REPORT, Design, Metric, Plan, Variant
+from recsys.experiments.experiment import EXPERIMENT, MIXED, REPORT, Design, Metric, Plan, Variant
 from recsys.experiments.lifecycle import drafted, started
 from tests.features.rows import event, events, slate
 
@@ -157,3 +157,78 @@ def test_what_harms_a_guardrail_is_stopped_by_a_watch(shop: Path) -> None:
     assert "wide: stopped" in shown
     assert "by itself: wide harms clicks" in shown
     assert "harmful" not in run("watch")
+
+
+def shown_and_clicked(shop: Path, clicks: tuple[int, int], n: int = 400) -> None:
+    """`clicks` of each unit of either variant of "wide", half of them."""
+    with Store.open(f"sqlite:///{shop / 'shop.db'}") as store:
+        now_us = time.time_ns() // 1_000
+        variants = ("control", "wide")
+        store.append_slates(
+            [
+                replace(
+                    slate(f"r{u}", user_id=f"u{u}", at_us=now_us + u),
+                    assignments=(Assignment("wide", 1, variants[u % 2], "hash", f"u{u}"),),
+                )
+                for u in range(n)
+            ]
+        )
+        rows = [
+            event(f"e{u}-{i}", user_id=f"u{u}", event_type="click", event_time_us=now_us + 9_000)
+            for u in range(n)
+            for i in range(clicks[u % 2] + u % 3)
+        ]
+        store.append_events(events(*rows), received_at_us=now_us)
+    time.sleep(0.02)
+
+
+def test_a_bandit_gives_more_to_what_it_learned_to_be_better(shop: Path) -> None:
+    file = shop / "wide.toml"
+    goal = 'kind = "bandit"\n\n[plan]\ngoals = [{ name = "clicks", event_type = "click" }]\n'
+    file.write_text(DESIGN.split("[plan]")[0] + goal)
+    run("put", str(file))
+    run("start", "wide")
+    shown_and_clicked(shop, (1, 3))
+    assert "wide: reallocated: control 1.0%, wide 99.0%" in run("watch").replace("\n", " ")
+    assert "reallocated" in run("show", "wide")
+    assert "reallocated" not in run("watch"), "nothing new was learned"
+    (page,) = (shop / "reports" / "experiments" / "wide").glob("*.html")
+    assert "99.0%" in page.read_text()
+
+
+def test_an_interleaved_experiment_is_analysed_as_a_screening(shop: Path) -> None:
+    file = shop / "wide.toml"
+    goal = 'kind = "interleave"\n\n[plan]\ngoals = [{ name = "clicks", event_type = "click" }]\n'
+    file.write_text(DESIGN.split("[plan]")[0] + goal)
+    run("put", str(file))
+    run("start", "wide")
+    with Store.open(f"sqlite:///{shop / 'shop.db'}") as store:
+        now_us = time.time_ns() // 1_000
+        slates = [
+            replace(
+                slate(f"r{n}", user_id=f"u{n}", at_us=now_us + n),
+                assignments=(Assignment("wide", 1, MIXED, "hash", f"u{n}"),),
+            )
+            for n in range(20)
+        ]
+        k = len(slates[0].item_ids)
+        slates = [replace(s, teams=("AB" * k)[n % 2 :][:k]) for n, s in enumerate(slates)]
+        store.append_slates(slates)
+        clicks = [
+            event(
+                f"e{n}",
+                user_id=f"u{n}",
+                item_id=slates[n].item_ids[0],
+                request_id=f"r{n}",
+                event_type="click",
+                event_time_us=now_us + 1_000,
+            )
+            for n in range(10)
+        ]
+        store.append_events(events(*clicks), received_at_us=now_us)
+    time.sleep(0.02)
+    assert "wide: collecting. Too early" in run("watch")
+    (page,) = (shop / "reports" / "experiments" / "wide").glob("*.html")
+    assert "says nothing of how much more would be sold" in page.read_text()
+    kept = json.loads(page.with_suffix(".json").read_text())
+    assert kept["rows"][0]["preference"]["wins"] == [5, 0, 5]

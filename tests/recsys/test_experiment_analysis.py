@@ -15,8 +15,8 @@ from jobs.sample import Size, Storefront
 from jobs.sample.experiment import Population, draw_population, frames
 from recsys.evaluation.experiment.analysis import Analysis, analyse
 from recsys.evaluation.experiment.units import sample, units_of
-from recsys.experiments.experiment import Design, Experiment, Metric, Plan, Variant
-from recsys.experiments.lifecycle import changed, drafted, started
+from recsys.experiments.experiment import Design, Experiment, Metric, Plan, RampStep, Variant
+from recsys.experiments.lifecycle import changed, drafted, reallocated, started
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 START_US = int(START.timestamp() * 1e6)
@@ -341,3 +341,51 @@ def test_the_whole_path_finds_the_storefronts_true_lift(population: Population) 
         for row in look.rows
     ]
     assert widths[-1] < widths[0]
+
+
+def test_a_bandit_is_judged_by_period_where_shares_and_days_moved_together() -> None:
+    """Both variants are alike; the second period is better for all, and mostly "new"'s."""
+    moved = START + timedelta(days=5)
+    bandit = reallocated(running(kind="bandit"), moved, (0.1, 0.9))
+    rng = np.random.default_rng(7)
+    slates, clicks = [], []
+    for unit in range(2_000):
+        late = unit >= 1_000
+        variant = ("control", "new")[int(rng.random() < (0.9 if late else 0.5))]
+        day = 6.0 if late else 1.0
+        slates.append(slate(f"u{unit}", variant, day))
+        clicks += [
+            event(f"u{unit}", day + 0.001 * (c + 1)) for c in range(rng.poisson(3 if late else 1))
+        ]
+    fair = looked(slates, clicks, bandit).rows[0].estimate
+    assert fair.anytime_low is not None
+    assert fair.anytime_high is not None
+    assert fair.anytime_low < 0 < fair.anytime_high
+    pooled = looked(slates, clicks, running()).rows[0].estimate
+    assert pooled.anytime_low is not None
+    assert pooled.anytime_low > 0, "without periods the better days look like a better variant"
+
+
+def test_the_impact_is_the_difference_of_all_who_come_a_day() -> None:
+    found = looked(crowd(), clicking(), running(coverage=0.5))
+    (impact,) = found.impact
+    estimate = found.rows[0].estimate
+    units_a_day = 400 / 10 / 0.5
+    assert impact.mean == pytest.approx(units_a_day * (estimate.difference or 0))
+    assert impact.low == pytest.approx(units_a_day * (estimate.anytime_low or 0))
+
+
+def test_a_ramps_days_count_by_the_share_it_covered() -> None:
+    steps = (RampStep(at=START + timedelta(days=4), coverage=0.75),)
+    ramped = looked(crowd(), clicking(), running(coverage=0.25, ramp=steps))
+    whole = looked(crowd(), clicking())
+    covered = 4 * 0.25 + 6 * 0.75
+    assert ramped.impact[0].mean == pytest.approx(whole.impact[0].mean * 10 / covered)
+
+
+def test_items_without_a_chance_are_counted_and_forbid_nothing() -> None:
+    rows = tables(crowd(), clicking())
+    as_of_us = START_US + 10 * US_PER_DAY
+    found = analyse(running(), *rows, as_of_us=as_of_us, unknown_chances=0.25)
+    assert "25.0% of the items shown have no propensity" in found.checks[-1].words
+    assert found.verdict.standing != "unhealthy"

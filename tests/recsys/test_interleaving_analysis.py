@@ -43,7 +43,9 @@ class Shop:
         self.exposures: list[dict[str, object]] = []
         self.events: list[dict[str, object]] = []
 
-    def show(self, request_id: str, user_id: str, items: str, teams: str, **given: Any) -> None:
+    def show(
+        self, request_id: str, user_id: str | None, items: str, teams: str, **given: Any
+    ) -> None:
         day, first = given.pop("day", 1.0), given.pop("first", 0)
         self.assignments.append(
             {
@@ -163,7 +165,7 @@ def test_overrides_and_other_phases_are_left_out() -> None:
     shop = Shop()
     shop.show("r1", "u1", "ab", "AB", how="override")
     shop.show("r2", "u2", "ab", "AB", phase=2)
-    shop.show("r3", "u3", "ab", "AB", user_id=None)
+    shop.show("r3", None, "ab", "AB")
     shop.take("r1", "a")
     shop.take("r2", "a")
     found = shop.look()
