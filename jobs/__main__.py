@@ -22,8 +22,8 @@ from jobs.benchmark_commands import (
     benchmark_peers,
 )
 from jobs.console import Terminal
-from jobs.experiments.benchmark import benchmark_experiments
 from jobs.experiments.commands import app as experiments
+from jobs.experiments.commands import benchmark_experiments
 from jobs.importing import ColumnMap, Importer, ImportOptions, Kind
 from jobs.importing.summary import show_reports, worst_share
 from jobs.keys_commands import app as keys

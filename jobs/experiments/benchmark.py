@@ -1,12 +1,7 @@
-"""`benchmark-experiments`: whether the statistics of experiments hold what they promise."""
+"""Whether the statistics of experiments hold what they promise, measured and as tables."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from jobs.benchmark_commands import JSON_OUT
 from jobs.console import Terminal
 from jobs.experiments.drafts import Interleavings, interleavings
 from jobs.experiments.simulation import (
@@ -59,22 +54,8 @@ def run_benchmark(*, experiments: int, seed: int, progress: Progress) -> Experim
     )
 
 
-def benchmark_experiments(
-    json_out: Annotated[Path, JSON_OUT],
-    experiments: Annotated[int, typer.Option(min=2, help="A/A experiments of each kind")] = 2_000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """How often experiments cry wolf, miss the truth, or find an effect, where all is known."""
-    from jobs.reports import write_json
-
-    terminal = Terminal()
-    found = run_benchmark(experiments=experiments, seed=seed, progress=terminal)
-    _show(terminal, found)
-    write_json(found, json_out)
-    terminal.say(f"Figures: {json_out}")
-
-
-def _show(terminal: Terminal, found: ExperimentsReport) -> None:
+def show_benchmark(terminal: Terminal, found: ExperimentsReport) -> None:
+    """A table for each promise."""
     terminal.table(
         "False alarms of A/A experiments, 30 daily looks, alpha 5 %",
         ("units", "always valid, any look", "fixed, any look", "fixed, once"),

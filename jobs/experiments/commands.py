@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from features.store import Store
+from jobs.benchmark_commands import JSON_OUT
 from jobs.console import Terminal
 from jobs.experiments.stored import (
     Step,
@@ -126,6 +127,22 @@ def watch_experiments() -> None:
     with Store.open(settings.database_url) as store, night_lock(settings.work_dir):
         ingest(store, places, now_us, terminal)
         watch(store, places, now_us, terminal)
+
+
+def benchmark_experiments(
+    json_out: Annotated[Path, JSON_OUT],
+    experiments: Annotated[int, typer.Option(min=2, help="A/A experiments of each kind")] = 2_000,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+) -> None:
+    """How often experiments cry wolf, miss the truth, or find an effect, where all is known."""
+    from jobs.experiments.benchmark import run_benchmark, show_benchmark
+    from jobs.reports import write_json
+
+    terminal = Terminal()
+    found = run_benchmark(experiments=experiments, seed=seed, progress=terminal)
+    show_benchmark(terminal, found)
+    write_json(found, json_out)
+    terminal.say(f"Figures: {json_out}")
 
 
 def _take(name: str, step: Step) -> None:

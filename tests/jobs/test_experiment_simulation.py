@@ -100,6 +100,6 @@ def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
     assert told.exit_code == 0, told.output
     assert "False alarms of A/A experiments" in told.output
     found = json.loads(file.read_text())
-    assert [one["arriving"] for one in found["false_alarms"]][0] == "shoppers come back"
+    assert found["false_alarms"][0]["arriving"] == "shoppers come back"
     assert abs(found["interleaving"]["alike"]["d"]) < 0.05
     assert found["interleaving"]["better"]["d"] > 0.1
