@@ -51,7 +51,7 @@ def test_a_dismissed_item_falls_and_those_like_it_too(answers: tuple[Answer, Ans
     color = DISMISSED.split("-")[0]
     alike = [i for i in before.item_ids if i.startswith(color) and i not in (*LIKED, DISMISSED)]
     assert len(alike) > 5
-    assert place_of(after, *alike) > place_of(before, *alike) + 3
+    assert place_of(after, *alike) > place_of(before, *alike) + 2
 
 
 def test_what_was_dismissed_is_not_shown_again(tiny_recommender: Recommender) -> None:

@@ -40,6 +40,7 @@ ARCHITECTURES: dict[str, dict[str, Any]] = {
     },
     "modernbert": BERT | {"pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2},
 }
+ROUNDING = 2e-3  # of a unit vector's component where bf16 is faster; in fp32 1e-6
 TOKENS = CachedTokens(
     torch.randint(3, 60, (40,), generator=torch.Generator().manual_seed(0)),
     np.array([0, 8, 12, 20, 37, 40]),
@@ -84,7 +85,7 @@ def test_adapters_start_as_nothing_and_end_in_the_weights(name: str) -> None:
     names = {parameter for parameter, _ in encoder.named_parameters()}
     before = whole_vectors(encoder)
     strategy = LowRank(encoder, TOKENS, rank=2, seed=0, progress=Silent())
-    np.testing.assert_array_equal(strategy.vectors(), before)
+    np.testing.assert_allclose(strategy.vectors(), before, atol=ROUNDING)
     with torch.no_grad():
         for weight in strategy.parameters():
             weight.normal_(0, 0.1)
@@ -92,7 +93,7 @@ def test_adapters_start_as_nothing_and_end_in_the_weights(name: str) -> None:
     assert np.abs(adapted - before).max() > 1e-3
     strategy.finish()
     assert {parameter for parameter, _ in encoder.named_parameters()} == names
-    np.testing.assert_allclose(whole_vectors(encoder), adapted, atol=1e-5)
+    np.testing.assert_allclose(whole_vectors(encoder), adapted, atol=ROUNDING)
 
 
 def test_layers_that_share_their_weights_are_left_alone_and_it_is_said(tmp_path: Path) -> None:

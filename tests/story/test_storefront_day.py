@@ -29,7 +29,7 @@ from tests.story.small_shop import (
 
 # A log of 15 events a shopper, then a day that more than doubles it.
 SIZE = Size(n_events=6_000, n_users=400, n_items=300, n_days=4)
-VISITS = 1_800
+VISITS = 3_000
 EXPLORATION = 0.5  # gains at .05, .3 and .6, seed 0: +4 %, +6 %, +13 %
 JUDGES = 300  # shoppers whose slates are compared
 NOON_US = 12 * 3_600 * 1_000_000
