@@ -4,18 +4,17 @@ from dataclasses import dataclass
 
 from jobs.console import Terminal
 from jobs.experiments.drafts import Interleavings, interleavings
+from jobs.experiments.sample_ratio import RatioAlarms, ratio_alarms
 from jobs.experiments.simulation import (
     Coverage,
     FalseAlarms,
     PowerPoint,
-    RatioAlarms,
     Share,
     VarianceCut,
     coverages,
     draw_futures,
     false_alarms,
     power_curve,
-    ratio_alarms,
     variance_cut,
 )
 from recsys.evaluation.experiment.preferences import words_of
@@ -49,7 +48,9 @@ def run_benchmark(*, experiments: int, seed: int, progress: Progress) -> Experim
         coverage=tuple(coverages(futures, experiments=half, seed=seed, progress=progress)),
         power=tuple(power_curve(futures, experiments=half, seed=seed, progress=progress)),
         cuped=variance_cut(futures, experiments=half, seed=seed),
-        sample_ratio=tuple(ratio_alarms(futures, experiments=half, seed=seed, progress=progress)),
+        sample_ratio=tuple(
+            ratio_alarms(futures.first_day, experiments=half, seed=seed, progress=progress)
+        ),
         interleaving=interleavings(experiments=half, seed=seed, progress=progress),
     )
 

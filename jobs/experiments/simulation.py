@@ -15,7 +15,6 @@ from features.arrays import BoolArray, Float64Array, Int64Array
 from jobs.sample.experiment import Population, draw_population
 from jobs.sample.storefront import Storefront
 from jobs.sample.world import Size
-from recsys.evaluation.experiment import srm
 from recsys.evaluation.experiment.estimates import Estimate, compare
 from recsys.evaluation.experiment.power import power_of
 from recsys.evaluation.experiment.samples import Sample
@@ -28,8 +27,6 @@ UNITS = 2_000  # of an experiment
 VISITS = 3_000  # a day, of the storefront
 SIZE = Size(n_events=1, n_users=10_000, n_items=300, n_days=60)
 POWER_UNITS = (500, 1_000, 2_000, 4_000, 8_000)
-SRM_UNITS = 20_000
-DROPPED = (0.0, 0.02, 0.05, 0.1)
 PLAIN = Metric(name="clicks", event_type="click", cuped_days=0)
 METRICS = (
     PLAIN,
@@ -96,16 +93,6 @@ class VarianceCut:
 
     told: float
     seen: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RatioAlarms:
-    """Sample-ratio alarms at p < 0.001 where a share of the treated units goes uncounted."""
-
-    dropped: float
-    once: Share
-    daily: Share  # the chi-square test at any look
-    sequential: Share  # the always-valid test at any look
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,30 +262,6 @@ def variance_cut(futures: Futures, *, experiments: int, seed: int) -> VarianceCu
             if last.variance_cut is not None:
                 told.append(last.variance_cut)
     return VarianceCut(told=float(np.mean(told)), seen=float(1 - np.var(cuped) / np.var(plain)))
-
-
-def ratio_alarms(
-    futures: Futures, *, experiments: int, seed: int, progress: Progress
-) -> Iterator[RatioAlarms]:
-    arriving = np.bincount(futures.first_day, minlength=LOOKS) / len(futures.first_day)
-    weights = np.array([0.5, 0.5])
-    for dropped in DROPPED:
-        once, daily, always = [], [], []
-        label = f"sample ratio: {dropped:.0%} dropped"
-        for number in progress.track(range(experiments), total=experiments, label=label):
-            rng = np.random.default_rng([seed, 5, round(1_000 * dropped), number])
-            came = rng.multinomial(SRM_UNITS, arriving)
-            treated = rng.binomial(came, 0.5)
-            counted = rng.binomial(treated, 1 - dropped)
-            counts = np.cumsum(np.column_stack([came - treated, counted]), axis=0)
-            p = [srm.chi_square_p(one, weights) for one in counts]
-            q = [srm.sequential_p(one, weights) for one in counts]
-            once.append(p[-1] < srm.ALARM)
-            daily.append(min(p) < srm.ALARM)
-            always.append(min(q) < srm.ALARM)
-        yield RatioAlarms(
-            dropped=dropped, once=Share.of(once), daily=Share.of(daily), sequential=Share.of(always)
-        )
 
 
 def _value(sample: Sample) -> float:

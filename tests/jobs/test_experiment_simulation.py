@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.__main__ import app
+from jobs.experiments.sample_ratio import ratio_alarms
 from jobs.experiments.simulation import (
     LOOKS,
     METRICS,
@@ -17,7 +18,6 @@ from jobs.experiments.simulation import (
     coverages,
     false_alarms,
     power_curve,
-    ratio_alarms,
     variance_cut,
 )
 from jobs.sample.experiment import Population, draw_population
@@ -87,7 +87,7 @@ def test_cuped_explains_as_much_as_it_says(futures: Futures) -> None:
 
 
 def test_units_that_go_uncounted_are_noticed(futures: Futures) -> None:
-    found = list(ratio_alarms(futures, experiments=20, seed=0, progress=Silent()))
+    found = list(ratio_alarms(futures.first_day, experiments=20, seed=0, progress=Silent()))
     assert found[0].sequential.k == 0
     assert found[-1].once.value > 0.9
 
