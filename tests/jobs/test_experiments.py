@@ -124,43 +124,8 @@ def test_a_design_that_cannot_be_read_is_explained(shop: Path, text: str, words:
     assert "There are no experiments" in run("list")
 
 
-def test_what_harms_a_guardrail_is_stopped_by_a_watch(shop: Path) -> None:
-    file = shop / "wide.toml"
-    file.write_text(DESIGN)
-    run("put", str(file))
-    run("start", "wide")
-    with Store.open(f"sqlite:///{shop / 'shop.db'}") as store:
-        now_us = time.time_ns() // 1_000
-        variants = ("control", "wide")
-        store.append_slates(
-            [
-                replace(
-                    slate(f"r{n}", user_id=f"u{n}", at_us=now_us + n),
-                    assignments=(Assignment("wide", 1, variants[n % 2], "hash", f"u{n}"),),
-                )
-                for n in range(400)
-            ]
-        )
-        clicks = [
-            event(
-                f"e{n}-{i}", user_id=f"u{n}", event_type="click", event_time_us=now_us + 1_000 + n
-            )
-            for n in range(400)
-            for i in range(n % 3 if n % 2 else 4)
-        ]
-        store.append_events(events(*clicks), received_at_us=now_us)
-        time.sleep(0.01)  # the watch looks at what is past
-    told = run("watch")
-    assert "wide: harmful. wide harms clicks: " in told
-    assert "wide was stopped: everybody is answered by the control." in told
-    shown = run("show", "wide")
-    assert "wide: stopped" in shown
-    assert "by itself: wide harms clicks" in shown
-    assert "harmful" not in run("watch")
-
-
 def shown_and_clicked(shop: Path, clicks: tuple[int, int], n: int = 400) -> None:
-    """`clicks` of each unit of either variant of "wide", half of them."""
+    """By `n` units, half of them in either variant of "wide", which clicks so often and up to 2."""
     with Store.open(f"sqlite:///{shop / 'shop.db'}") as store:
         now_us = time.time_ns() // 1_000
         variants = ("control", "wide")
@@ -179,7 +144,22 @@ def shown_and_clicked(shop: Path, clicks: tuple[int, int], n: int = 400) -> None
             for i in range(clicks[u % 2] + u % 3)
         ]
         store.append_events(events(*rows), received_at_us=now_us)
-    time.sleep(0.02)
+    time.sleep(0.02)  # the watch looks at what is past
+
+
+def test_what_harms_a_guardrail_is_stopped_by_a_watch(shop: Path) -> None:
+    file = shop / "wide.toml"
+    file.write_text(DESIGN)
+    run("put", str(file))
+    run("start", "wide")
+    shown_and_clicked(shop, (4, 0))
+    told = run("watch")
+    assert "wide: harmful. wide harms clicks: " in told
+    assert "wide was stopped: everybody is answered by the control." in told
+    shown = run("show", "wide")
+    assert "wide: stopped" in shown
+    assert "by itself: wide harms clicks" in shown
+    assert "harmful" not in run("watch")
 
 
 def test_a_bandit_gives_more_to_what_it_learned_to_be_better(shop: Path) -> None:
