@@ -8,25 +8,21 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from api.errors import ApiError, problem
 from api.logs import line
 from features.store import Store
+from recsys.documents import D, readable
 from recsys.experiments.assignment import Running
 from recsys.experiments.experiment import EXPERIMENT, GLOBAL, HOLDOUT, Experiment, Holdout
 from recsys.expression import Expression, parse
-from recsys.placements import DEFAULT_PLACEMENTS, Placement
+from recsys.placements import DEFAULT_PLACEMENTS, PLACEMENT, Placement
 from recsys.policy import Policy
-from recsys.rules import Rule, in_force
+from recsys.rules import RULE, Rule, in_force
 
 log = logging.getLogger(__name__)
-
-D = TypeVar("D", bound=BaseModel)
-
-PLACEMENT, RULE = "placement", "rule"  # kinds of documents
 
 _DEFAULTS = {placement.name: placement for placement in DEFAULT_PLACEMENTS}
 _LATER_US = 2**62
@@ -166,13 +162,10 @@ def _read(store: Store) -> Known:
 
 def _valid(store: Store, kind: str, model: type[D], unreadable: dict[str, str]) -> dict[str, D]:
     """Documents that an older or newer code wrote may mean nothing to this one: the rest counts."""
-    found: dict[str, D] = {}
-    for name, body in sorted(store.documents.all(kind).items()):
-        try:
-            found[name] = model.model_validate_json(body)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"])) or "body"
-            unreadable[f"{kind}/{name}"] = f"{where}: {problem(first['msg'])}"
-            log.error(line("directive_skipped", kind=kind, name=name, cause=problem(first["msg"])))
+    found, wrong = readable(store.documents.all(kind), model)
+    for name, error in wrong.items():
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "body"
+        unreadable[f"{kind}/{name}"] = f"{where}: {problem(first['msg'])}"
+        log.error(line("directive_skipped", kind=kind, name=name, cause=problem(first["msg"])))
     return found

@@ -12,11 +12,11 @@ from api.answers import Deleted, PlacementAnswer, PlacementsAnswer, PlacementWri
 from api.bodies import PlacementBody
 from api.clock import now_us
 from api.day import answered, day, read, request_id
-from api.directives import PLACEMENT, Known, own_name
+from api.directives import Known, own_name
 from api.errors import ApiError
 from api.keys import ScopedRoute
 from api.openapi import documented
-from recsys.placements import Placement, PlacementName
+from recsys.placements import PLACEMENT, Placement, PlacementName
 
 router = APIRouter(route_class=ScopedRoute)
 

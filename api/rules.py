@@ -15,12 +15,12 @@ from api.asking import check_scope, first_page, shopper_of
 from api.bodies import PreviewBody, RuleBody
 from api.clock import now_us
 from api.day import Day, answered, day, read, request_id
-from api.directives import RULE, own_name
+from api.directives import own_name
 from api.errors import ApiError
 from api.keys import ScopedRoute
 from api.openapi import documented
 from api.showing import add_descriptions, content
-from recsys.rules import MAX_RULES, Rule, RuleId, in_force
+from recsys.rules import MAX_RULES, RULE, Rule, RuleId, in_force
 
 router = APIRouter(route_class=ScopedRoute)
 

@@ -37,7 +37,7 @@ from jobs.steps import Done, Workshop, digest_of, link_tree
 from jobs.text_steps import TextDone, TextSteps, text_facts
 from recsys.bundle import Bundle
 from recsys.evaluation.trial import TrialResult, Window, run_trial
-from recsys.placements import asked_about_else
+from recsys.placements import PLACEMENT, asked_about_else
 from recsys.progress import Progress
 from recsys.releases import Manifest, Releases
 from recsys.retrieval.text_space import load_taste_vectors
@@ -106,7 +106,7 @@ class Night:
         self._change, _ = store.items_changed_after(0)
         lake = self._lake = Lake(places.lake)
         ingest(store, places, now_us, progress)
-        self._untaught = asked_about_else(store.documents.all("placement"))
+        self._untaught = asked_about_else(store.documents.all(PLACEMENT))
         self._compared = releases_named(store)
         items = store.items()
         if items.is_empty():

@@ -1,7 +1,6 @@
 """Placements: the named places of a storefront, each with the policy its slates obey, as data."""
 
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Annotated
 
 from pydantic import (
@@ -11,13 +10,14 @@ from pydantic import (
     Field,
     JsonValue,
     StringConstraints,
-    ValidationError,
 )
 
 from features.errors import DataError
+from recsys.documents import readable
 from recsys.expression import parse
 from recsys.policy import DEFAULT_SOURCES, Policy
 
+PLACEMENT = "placement"  # kind of documents
 MAX_K = 100  # items of one slate
 MAX_CANDIDATES = 1_000  # of one source: ten times what is asked for usually
 _SOURCE_NAMES = (*DEFAULT_SOURCES, "bought_together")
@@ -145,18 +145,19 @@ DEFAULT_PLACEMENTS: tuple[Placement, ...] = (
 )
 
 
+def placements_of(stored: Mapping[str, str]) -> dict[str, Placement]:
+    """The shop's own among the defaults, from their JSON by name; what cannot be read is none."""
+    own, _ = readable(stored, Placement)
+    return {placement.name: placement for placement in DEFAULT_PLACEMENTS} | own
+
+
 def asked_about_else(stored: Mapping[str, str]) -> list[str]:
     """Names of the placements that do not show what suits the shopper in order of utility.
 
     What sources found there they were asked about an item, or words found it: the same columns of
-    features mean something else. `stored` is the JSON of the shop's own placements by name; what
-    cannot be read is left out, as by day.
+    features mean something else. `stored` as for `placements_of`.
     """
-    placements = {placement.name: placement for placement in DEFAULT_PLACEMENTS}
-    for name, body in stored.items():
-        with suppress(ValidationError):
-            placements[name] = Placement.model_validate_json(body)
-    policies = {name: Policy().changed_by(p.policy) for name, p in placements.items()}
+    policies = {n: Policy().changed_by(p.policy) for n, p in placements_of(stored).items()}
     return sorted(
         name
         for name, policy in policies.items()

@@ -7,6 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstrai
 
 from recsys.placements import MAX_K, ExpressionText, PlacementName
 
+RULE = "rule"  # kind of documents
 MAX_RULES = 500  # in force at once; each boost costs one look-up of its mask a request
 RuleId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")]
 

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from api.directives import PLACEMENT
-from recsys.placements import DEFAULT_PLACEMENTS
+from recsys.placements import DEFAULT_PLACEMENTS, PLACEMENT
 from tests.api.conftest import Client, Shop, open_client, until
 
 FIRST = "item_id in ('i00', 'i01', 'i02', 'i03', 'i04')"

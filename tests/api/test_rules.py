@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 import api.rules
-from api.directives import RULE
+from recsys.rules import RULE
 from tests.api.conftest import Client, Shop, open_client, until
 from tests.api.keys import bearer, give
 
