@@ -5,14 +5,23 @@ uses its SDK elsewhere finds the same units in the same variants.
 """
 
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 from pydantic import JsonValue
 
 from features.slates import Assignment
-from recsys.experiments.experiment import HELD_OUT, MIXED, Experiment, Holdout, Phase, Variant
+from recsys.experiments.experiment import (
+    HELD_OUT,
+    MIXED,
+    Experiment,
+    Holdout,
+    Unit,
+    Variant,
+    microseconds,
+)
 from recsys.experiments.targeting import is_meant
 from recsys.expression import Expression, parse
 
@@ -58,7 +67,10 @@ def ranges(weights: Sequence[float], coverage: float) -> tuple[tuple[float, floa
 
 def chosen(n: float, of: Sequence[tuple[float, float]]) -> int | None:
     """Which range holds n; None: no variant, the unit takes no part."""
-    return next((i for i, (low, high) in enumerate(of) if low <= n < high), None)
+    for number, (low, high) in enumerate(of):
+        if low <= n < high:
+            return number
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,47 +87,65 @@ class Assigned:
 NOTHING = Assigned()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Live:
-    """A running experiment, read once."""
+    """A running experiment, made ready: what a request asks of it is looked up, not worked out."""
 
-    experiment: Experiment
-    phase: Phase
+    name: str
+    phase: int
+    unit: Unit
+    placements: frozenset[str]
+    overrides: Mapping[str, str]
     targeting: Expression | None
+    layer: tuple[int, float, float] | None  # its hashed seed, and [low, high) of it
+    seed: int  # hashed
+    variants: Mapping[str, Variant]
+    keys: tuple[str, ...]  # of the variants, the control's first
+    is_mixed: bool
+    since_us: tuple[int, ...]  # from when on each of `ranges` holds, from 0
+    ranges: tuple[tuple[tuple[float, float], ...], ...]
 
     @classmethod
     def of(cls, experiment: Experiment) -> "_Live | None":
         design, phase = experiment.design, experiment.phase
         if experiment.status != "running" or phase is None:
             return None
-        targeting = None if design.targeting is None else parse(design.targeting)
-        return cls(experiment, phase, targeting)
-
-    @cached_property
-    def _seed(self) -> int:
-        return fnv1a32(self.phase.seed)
-
-    @cached_property
-    def _layer_seed(self) -> int:
-        return fnv1a32(f"{LAYER_SALT}{self.experiment.design.layer}")
+        moments = (*(step.at for step in design.ramp), *(a.at for a in phase.allocations))
+        since_us = (0, *sorted({microseconds(at) for at in moments}))
+        return cls(
+            name=design.name,
+            phase=phase.number,
+            unit=phase.unit,
+            placements=frozenset(design.placements),
+            overrides=design.overrides,
+            targeting=None if design.targeting is None else parse(design.targeting),
+            layer=None
+            if design.layer is None
+            else (fnv1a32(f"{LAYER_SALT}{design.layer}"), *design.layer_range),
+            seed=fnv1a32(phase.seed),
+            variants={variant.key: variant for variant in design.variants},
+            keys=tuple(variant.key for variant in design.variants),
+            is_mixed=design.kind == "interleave",
+            since_us=since_us,
+            ranges=tuple(ranges(phase.weights_at(us), design.coverage_at(us)) for us in since_us),
+        )
 
     def unit_id(self, user_id: str | None, session_id: str | None) -> str | None:
-        if self.phase.unit == "user":
+        if self.unit == "user":
             return user_id
-        if self.phase.unit == "session":
+        if self.unit == "session":
             return session_id
         return user_id or session_id
 
-    def variant(self, unit_id: str, now_us: int) -> Variant | None:
-        """By layer and hash alone."""
-        design = self.experiment.design
-        if design.layer is not None:
-            low, high = design.layer_range
-            if not low <= _bucket(self._layer_seed, unit_id) < high:
+    def key(self, unit_id: str, now_us: int) -> str | None:
+        """The variant's, by layer and hash alone."""
+        if self.layer is not None:
+            seed, low, high = self.layer
+            if not low <= _bucket(seed, unit_id) < high:
                 return None
-        of = ranges(self.phase.weights_at(now_us), design.coverage_at(now_us))
-        number = chosen(_bucket(self._seed, unit_id), of)
-        return None if number is None else design.variants[number]
+        of = self.ranges[bisect_right(self.since_us, now_us) - 1]
+        number = chosen(_bucket(self.seed, unit_id), of)
+        return None if number is None else self.keys[number]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +184,14 @@ class Running:
         given: list[tuple[_Live, Assignment, Variant | None]] = []
         failed: list[str] = []
         for live in self.lives:
-            if live.experiment.design.placements and (
-                placement not in live.experiment.design.placements
-            ):
+            if live.placements and placement not in live.placements:
                 continue
             try:
                 unit_id = live.unit_id(user_id, session_id)
                 found = unit_id and self._of(live, unit_id, now_us, stored, held_out)
             except Exception as error:  # noqa: BLE001  an answer must not depend on an experiment
-                log.warning("experiment skipped name=%s reason=%r", live.experiment.name, error)
-                failed.append(live.experiment.name)
+                log.warning("experiment skipped name=%s reason=%r", live.name, error)
+                failed.append(live.name)
                 continue
             if found:
                 given.append((live, *found))
@@ -184,20 +212,19 @@ class Running:
         attributes: Callable[[], Mapping[str, object]],
         held_out: Callable[[str], bool],
     ) -> tuple[Assignment, Variant | None] | None:
-        design, number = live.experiment.design, live.phase.number
-        override = design.overrides.get(unit_id)
-        if override is not None:
-            variant = design.variant(override)
-            return Assignment(design.name, number, override, "override", unit_id), variant
+        key = live.overrides.get(unit_id)
+        if key is not None:
+            given = Assignment(live.name, live.phase, key, "override", unit_id)
+            return given, live.variants[key]
         if live.targeting is not None and not is_meant(live.targeting, attributes()):
             return None
-        variant = live.variant(unit_id, now_us)
-        if variant is None:
+        key = live.key(unit_id, now_us)
+        if key is None:
             return None
         if held_out(unit_id):
-            return Assignment(design.name, number, HELD_OUT, "holdout", unit_id), None
-        key = MIXED if design.kind == "interleave" else variant.key
-        return Assignment(design.name, number, key, "hash", unit_id), variant
+            return Assignment(live.name, live.phase, HELD_OUT, "holdout", unit_id), None
+        shown = MIXED if live.is_mixed else key
+        return Assignment(live.name, live.phase, shown, "hash", unit_id), live.variants[key]
 
 
 def _once(ask: Callable[[], Mapping[str, object]]) -> Callable[[], Mapping[str, object]]:
@@ -230,7 +257,7 @@ def _together(
         if variant is None:
             continue
         if assignment.variant == MIXED:
-            first, second = live.experiment.design.variants
+            first, second = live.variants.values()
             interleave = (first, second)
             continue
         policy |= variant.policy
