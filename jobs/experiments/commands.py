@@ -70,6 +70,19 @@ def put(file: Annotated[Path, typer.Argument(help="A design as TOML or JSON")]) 
     _show(Terminal(), after)
 
 
+@app.command("preview")
+def preview_experiment(name: Name) -> None:
+    """What each variant would show some shoppers now, as a page; nothing counts as shown."""
+    from jobs.experiments.watching import preview
+    from jobs.plan import Places
+
+    settings = read_settings()
+    with Store.open(settings.database_url) as store:
+        experiment = stored_experiment(store, name)
+        page = preview(store, Places.of(settings), experiment, microseconds(_now()))
+    Terminal().say(f"Preview: {page}")
+
+
 @app.command("start")
 def start(name: Name, reason: Reason = "") -> None:
     """Begin a phase: from now on units get their variants."""

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from features.events import US_PER_DAY
-from jobs.experiments.report import MOODS, decisions
+from jobs.experiments.report import MOODS, decisions, lists_of
+from jobs.experiments.side_by_side import SideBySide
 from jobs.page import Chapter, Page, render
 from jobs.page_figures import Picture, Span, curves, differences
 from jobs.page_words import Section, minute, table, written
@@ -18,7 +19,7 @@ SCREENING = (
 )
 
 
-def render_interleaved(found: Interleaved) -> str:
+def render_interleaved(found: Interleaved, lists: SideBySide) -> str:
     design = found.experiment.design
     sections = [_health(found), _preferences(found)]
     if found.looks:
@@ -30,7 +31,7 @@ def render_interleaved(found: Interleaved) -> str:
             verdict=found.verdict.standing,
             mood=MOODS.get(found.verdict.standing, "plain"),
             reason=found.verdict.words,
-            chapters=[Chapter((*sections, decisions(found.experiment)))],
+            chapters=[Chapter((*sections, lists_of(design, lists), decisions(found.experiment)))],
         )
     )
 

@@ -4,12 +4,24 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from features.events import US_PER_DAY
+from jobs.experiments.side_by_side import SideBySide
 from jobs.page import Chapter, Page, render
 from jobs.page_figures import Picture, Span, curves, differences
-from jobs.page_words import Section, Table, day, minute, table, written
+from jobs.page_words import (
+    Entry,
+    Example,
+    Listing,
+    Section,
+    Table,
+    day,
+    minute,
+    shortened,
+    table,
+    written,
+)
 from recsys.evaluation.experiment.analysis import Analysis
 from recsys.evaluation.experiment.verdict import Row
-from recsys.experiments.experiment import Experiment, microseconds
+from recsys.experiments.experiment import Design, Experiment, microseconds
 
 Mood = Literal["good", "bad", "plain"]
 MOODS: dict[str, Mood] = {
@@ -22,7 +34,7 @@ MOODS: dict[str, Mood] = {
 ROLES = {"goal": "Goals", "guardrail": "Guardrails", "secondary": "Secondary metrics"}
 
 
-def render_experiment(found: Analysis) -> str:
+def render_experiment(found: Analysis, lists: SideBySide) -> str:
     design = found.experiment.design
     sections = [_traffic(found), *_metrics(found)]
     if found.impact:
@@ -31,7 +43,7 @@ def render_experiment(found: Analysis) -> str:
         sections.append(_over_time(found))
     if found.slices:
         sections.append(_slices(found))
-    sections.append(decisions(found.experiment))
+    sections += [lists_of(design, lists), decisions(found.experiment)]
     return render(
         Page(
             when=f"Experiment {design.name}, as of {minute(found.as_of_us)}",
@@ -215,6 +227,58 @@ def _brief(row: Row) -> list[object]:
     e = row.estimate
     interval = f"[{_percent(e.lift_anytime_low)}, {_percent(e.lift_anytime_high)}]"
     return [row.metric.name, row.variant, _percent(e.lift), e.problem or interval]
+
+
+def lists_of(design: Design, lists: SideBySide) -> Section:
+    """What shoppers would see; marked is what the control does not show them."""
+    control = design.variants[0].key
+    examples = [
+        Example(
+            title=f"A shopper of {viewer.events_known:,} known events",
+            words="Lately: " + ", ".join(f"{shortened(t)} ({kind})" for kind, t in viewer.latest),
+            lists=tuple(
+                Listing(
+                    key,
+                    tuple(
+                        Entry(shortened(item.title), marked=item not in viewer.lists[control])
+                        for item in items
+                    ),
+                )
+                for key, items in viewer.lists.items()
+            ),
+        )
+        for viewer in lists.viewers
+    ]
+    words = [
+        f"{share:.0%} of what {key} shows them, the control does not show."
+        if share
+        else f"{key} shows them the same items as the control, perhaps in another order."
+        for key, share in lists.differing(design).items()
+        if lists.viewers
+    ]
+    return Section(
+        anchor="lists",
+        title="Side by side",
+        words=tuple(words) or (f"No lists: {lists.problem}.",),
+        examples_title=f"On {lists.placement}",
+        examples=tuple(examples),
+        notes=("As each would answer now, without exploration and other experiments.",),
+    )
+
+
+def render_preview(experiment: Experiment, lists: SideBySide) -> str:
+    """Before it starts: the lists alone."""
+    design = experiment.design
+    return render(
+        Page(
+            when=f"Preview of experiment {design.name}",
+            headline=design.hypothesis or design.name,
+            verdict="preview",
+            mood="plain",
+            reason="What each variant would show; nobody has seen it yet.",
+            chapters=[Chapter((lists_of(design, lists), decisions(experiment)))],
+        )
+    )
 
 
 def decisions(experiment: Experiment) -> Section:

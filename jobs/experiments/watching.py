@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,7 +13,14 @@ from features.events import US_PER_DAY
 from features.lake import Lake
 from features.store import Store
 from jobs.experiments.interleaved_report import render_interleaved
-from jobs.experiments.report import render_experiment
+from jobs.experiments.report import render_experiment, render_preview
+from jobs.experiments.side_by_side import (
+    Load,
+    SideBySide,
+    loader,
+    newest_shoppers,
+    side_by_side,
+)
 from jobs.experiments.stored import stored_experiments, take
 from jobs.page import write_text
 from jobs.page_words import day
@@ -22,8 +30,10 @@ from recsys.evaluation.experiment.interleaved import Interleaved, analyse_interl
 from recsys.experiments.experiment import REPORT, Experiment, microseconds
 from recsys.experiments.lifecycle import reallocated, stopped
 from recsys.progress import Progress
+from recsys.releases import Releases
 
 MIN_MOVE = 0.01  # of a bandit's shares: less is not worth a period of its own in the analysis
+RECENT_DAYS = 30  # whom a preview chooses from
 Found = Analysis | Interleaved
 
 
@@ -31,11 +41,13 @@ def look(
     store: Store, places: Places, experiments: Iterable[Experiment], now_us: int, say: Progress
 ) -> Iterator[Found]:
     """Each analysed; its page and JSON are in the reports folder, the JSON in the store too."""
+    load, lake = loader(Releases(places.releases)), Lake(places.lake)
     for experiment in experiments:
-        found = analysed(experiment, Lake(places.lake), as_of_us=now_us)
-        text = json.dumps(found.as_json(), allow_nan=False)
+        found = analysed(experiment, lake, as_of_us=now_us)
+        lists = shown_now(store, lake, experiment, load, now_us=now_us)
+        text = json.dumps(found.as_json() | {"side_by_side": asdict(lists)}, allow_nan=False)
         page = report_path(places, experiment.name, now_us)
-        write_text(page, _page(found))
+        write_text(page, _page(found, lists))
         write_text(page.with_suffix(".json"), text)
         store.documents.put(REPORT, experiment.name, text, updated_at_us=now_us)
         say.say(f"{experiment.name}: {found.verdict.standing}. {found.verdict.words}")
@@ -60,8 +72,36 @@ def running(store: Store) -> list[Experiment]:
     return [e for e in stored_experiments(store).values() if e.status == "running"]
 
 
-def report_path(places: Places, name: str, now_us: int) -> Path:
-    return places.reports / "experiments" / name / f"{day(now_us)}.html"
+def preview(store: Store, places: Places, experiment: Experiment, now_us: int) -> Path:
+    """The page of what each variant would show now; nothing counts as shown."""
+    load, lake = loader(Releases(places.releases)), Lake(places.lake)
+    lists = shown_now(store, lake, experiment, load, now_us=now_us)
+    page = report_path(places, experiment.name, now_us, kind="preview")
+    write_text(page, render_preview(experiment, lists))
+    return page
+
+
+def shown_now(
+    store: Store, lake: Lake, experiment: Experiment, load: Load, *, now_us: int
+) -> SideBySide:
+    """To the experiment's units, or to who came lately if it never ran."""
+    if experiment.phase is None:
+        came, time = lake.scan_events(start_us=now_us - RECENT_DAYS * US_PER_DAY), "event_time_us"
+    else:
+        started_us = microseconds(experiment.phase.started_at)
+        dealt = lake.scan_assignments(start_us=started_us, end_us=now_us)
+        own = (pl.col("experiment") == experiment.name) & (pl.col("how") == "hash")
+        came, time = dealt.filter(own), "shown_at_us"
+    try:
+        shoppers = newest_shoppers(came, time)
+        return side_by_side(store, experiment.design, shoppers, load, now_us=now_us)
+    except RecsysError as error:  # a look is for the figures, which need no release
+        return SideBySide(placement="", problem=str(error))
+
+
+def report_path(places: Places, name: str, now_us: int, *, kind: str = "") -> Path:
+    file = "-".join(filter(None, (day(now_us), kind)))
+    return places.reports / "experiments" / name / f"{file}.html"
 
 
 def analysed(experiment: Experiment, lake: Lake, *, as_of_us: int) -> Found:
@@ -84,8 +124,10 @@ def analysed(experiment: Experiment, lake: Lake, *, as_of_us: int) -> Found:
     return analyse(experiment, dealt.collect(), events, as_of_us=as_of_us, unknown_chances=unknown)
 
 
-def _page(found: Found) -> str:
-    return render_interleaved(found) if isinstance(found, Interleaved) else render_experiment(found)
+def _page(found: Found, lists: SideBySide) -> str:
+    if isinstance(found, Interleaved):
+        return render_interleaved(found, lists)
+    return render_experiment(found, lists)
 
 
 def _act(store: Store, found: Found, now_us: int, say: Progress) -> None:

@@ -12,6 +12,7 @@ from features.errors import DataError
 from features.events import EVENT_SCHEMA, US_PER_DAY
 from features.slates import ASSIGNMENT_SCHEMA
 from jobs.experiments.interleaved_report import render_interleaved
+from jobs.experiments.side_by_side import SideBySide
 from recsys.evaluation.experiment.interleaved import Interleaved, analyse_interleaved
 from recsys.evaluation.experiment.preferences import preference
 from recsys.experiments.experiment import MIXED, Design, Experiment, Metric, Plan, Variant
@@ -277,12 +278,13 @@ def test_a_plan_that_items_cannot_answer_is_refused(changes: dict[str, Any], wor
 def test_the_page_and_the_json_say_that_it_is_a_screening() -> None:
     experiment = running(hypothesis="<b>liked</b>")
     found = crowd(LIKED, "hgfedcba", seed=1).look(experiment)
-    page = render_interleaved(found)
+    page = render_interleaved(found, SideBySide(placement="home"))
     assert "&lt;b&gt;liked" in page
     assert "Screening: new is preferred" in page
     assert "says nothing of how much more would be sold" in page
     told = json.loads(json.dumps(found.as_json(), allow_nan=False))
     assert told["rows"][0]["preference"]["wins"] == list(found.rows[0].preference.wins)
     assert found.table()["n"].tolist() == [found.rows[0].preference.n]
-    empty = render_interleaved(Shop().look(days=timedelta(hours=1) / timedelta(days=1)))
+    nothing = Shop().look(days=timedelta(hours=1) / timedelta(days=1))
+    empty = render_interleaved(nothing, SideBySide(placement="home", problem="no shopper"))
     assert "No slate has been interleaved yet" in empty
