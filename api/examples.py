@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from api.experiment_shapes import DESIGN
+from api.experiment_bodies import DESIGN
 from recsys.experiments.experiment import Experiment
 
 _ID = "019ab3f0c2d15f1c2e8a90d47b63c0aa"  # request_id

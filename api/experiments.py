@@ -16,17 +16,14 @@ from api.clock import now_us
 from api.day import Day, answered, day, read, request_id
 from api.directives import own_name
 from api.errors import ApiError
-from api.experiment_shapes import (
-    DecideBody,
-    DesignBody,
+from api.experiment_answers import (
     ExperimentAnswer,
     ExperimentsAnswer,
     HoldoutAnswer,
-    HoldoutBody,
     ReportAnswer,
-    StepBody,
     WouldGetAnswer,
 )
+from api.experiment_bodies import DecideBody, DesignBody, HoldoutBody, StepBody
 from api.keys import ScopedRoute
 from api.openapi import documented
 from features.errors import DataError

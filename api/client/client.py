@@ -8,6 +8,7 @@ from api.answers import Alive, ManyAnswer, Ready, SlateAnswer, ValidAnswer
 from api.client.catalogue import Items
 from api.client.connection import Call, Connection, given
 from api.client.events import Event, Events
+from api.client.experiments import Experiments
 from api.client.merchandising import Placements, Rules
 from api.client.users import Users
 
@@ -57,6 +58,7 @@ class Client:
         self.users = Users(self._connection)
         self.placements = Placements(self._connection)
         self.rules = Rules(self._connection)
+        self.experiments = Experiments(self._connection)
 
     def __enter__(self) -> Self:
         return self

@@ -151,6 +151,36 @@ def test_placements_and_rules(client: Client) -> None:
     assert client.placements.delete("mail").deleted
 
 
+DESIGN = {
+    "hypothesis": "More variety sells more",
+    "variants": [{"key": "as-is"}, {"key": "varied", "policy": {"diversity": 0.4}}],
+    "plan": {"goals": [{"name": "orders", "event_type": "purchase"}]},
+}
+
+
+def test_experiments(client: Client) -> None:
+    experiments = client.experiments
+    assert experiments.put("variety", DESIGN).status == "draft"
+    assert experiments.assignment("variety", "ann").variant is None
+    assert experiments.start("variety", reason="monday").status == "running"
+    given = experiments.assignment("variety", "ann")
+    assert (given.variant in ("as-is", "varied"), given.how) == (True, "hash")
+    assert [e.name for e in experiments.all().experiments] == ["variety"]
+    assert experiments.stop("variety").status == "stopped"
+    decided = experiments.decide("variety", "varied", reason="+3 %")
+    assert (decided.decision, experiments.get("variety").log[-1].reason) == (
+        "varied",
+        "varied: +3 %",
+    )
+    with pytest.raises(RecommenderError) as refused:
+        experiments.delete("variety")
+    assert (refused.value.status, "expected a draft" in refused.value.message) == (422, True)
+    with pytest.raises(RecommenderError, match="was not analysed yet"):
+        experiments.report("variety")
+    assert experiments.hold_out(0.05).salt == "holdout"
+    assert experiments.holdout().share == 0.05
+
+
 def test_the_server_itself(client: Client) -> None:
     assert client.alive().status == "alive"
     assert client.ready().release_id == "r1"

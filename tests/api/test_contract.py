@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from api import answers, answers_told, experiment_shapes
+from api import answers, answers_told, experiment_answers
 from api.app import create_app
 from api.examples import ANSWERS, example
 from recsys.settings import Settings
@@ -45,7 +45,7 @@ def test_the_openapi_document_is_the_one_that_was_agreed(document: dict[str, Any
 
 
 def test_the_examples_are_answers_that_could_be_given() -> None:
-    models = {**vars(experiment_shapes), **vars(answers_told), **vars(answers)}
+    models = {**vars(experiment_answers), **vars(answers_told), **vars(answers)}
     for name in ANSWERS:
         models[name].model_validate(example(name))
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from api.experiment_shapes import DESIGN
+from api.experiment_bodies import DESIGN
 from recsys.experiments.assignment import Running, bucket
 from tests.api.conftest import Client, Shop, open_client, until
 

@@ -6,8 +6,8 @@ import pytest
 from pydantic import BaseModel
 
 from api import answers, answers_told
-from api import experiment_shapes as shapes
-from api.experiment_shapes import DESIGN
+from api import experiment_answers as told
+from api.experiment_bodies import DESIGN
 from tests.api.conftest import Client, event
 
 ENDPOINTS = {
@@ -135,14 +135,19 @@ def test_answers_have_the_documented_shape(client: Client) -> None:
         ("GET", "/v1/rules", None, answers.RulesAnswer),
         ("POST", "/v1/rules/preview", {"rule": _RULE, "ask": {}}, answers.PreviewAnswer),
         ("DELETE", "/v1/rules/new", None, answers.Deleted),
-        ("PUT", "/v1/experiments/new", DESIGN, shapes.ExperimentAnswer),
-        ("GET", "/v1/experiments/new", None, shapes.ExperimentAnswer),
-        ("GET", "/v1/experiments", None, shapes.ExperimentsAnswer),
-        ("POST", "/v1/experiments/new/start", {}, shapes.ExperimentAnswer),
-        ("GET", "/v1/experiments/new/assignment?unit_id=u", None, shapes.WouldGetAnswer),
+        ("PUT", "/v1/experiments/new", DESIGN, told.ExperimentAnswer),
+        ("GET", "/v1/experiments/new", None, told.ExperimentAnswer),
+        ("GET", "/v1/experiments", None, told.ExperimentsAnswer),
+        ("POST", "/v1/experiments/new/start", {}, told.ExperimentAnswer),
+        (
+            "GET",
+            "/v1/experiments/new/assignment?unit_id=u",
+            None,
+            told.WouldGetAnswer,
+        ),
         ("POST", "/v1/recommend", {"user_id": "u"}, answers.SlateAnswer),
-        ("PUT", "/v1/holdout", {"share": 0.1}, shapes.HoldoutAnswer),
-        ("GET", "/v1/holdout", None, shapes.HoldoutAnswer),
+        ("PUT", "/v1/holdout", {"share": 0.1}, told.HoldoutAnswer),
+        ("GET", "/v1/holdout", None, told.HoldoutAnswer),
         ("POST", "/v1/events", {"events": [event("e1"), 1]}, answers_told.EventsAnswer),
         ("PUT", "/v1/items/new", {"title": "x"}, answers_told.ItemStored),
         ("GET", "/v1/items/new", None, answers_told.Item),
