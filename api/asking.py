@@ -12,11 +12,11 @@ from api.assigning import FAILED, assigned_to, policies
 from api.bodies import PageBody, PolicyBody, RecommendBody, SlateBody
 from api.day import Day
 from api.directives import filters
-from api.errors import STORE_ERRORS, ApiError, problem
+from api.errors import ApiError, problem
 from api.keys import caller
 from api.live_items import Serving
 from api.logs import line
-from features.events import RecentEvents
+from api.shoppers import Shopper
 from recsys.experiments.assignment import NOTHING, Assigned
 from recsys.placements import Placement
 from recsys.policy import Policy
@@ -24,21 +24,9 @@ from recsys.types import Ask
 
 log = logging.getLogger(__name__)
 
-RECENT_EVENTS = 200  # the models read the last 50; the others still say what was seen before
 EXPLAIN: Final = "explain"  # scope
 
 _UNCHANGED = PolicyBody()
-
-
-@dataclass(frozen=True, slots=True)
-class Shopper:
-    """Who asks, and what the store knows of them at this very moment."""
-
-    user_id: str | None
-    session_id: str | None
-    now_us: int
-    recent: RecentEvents
-    degraded: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +46,6 @@ def check_scope(request: Request, body: SlateBody) -> None:
     """403 for what the caller's key does not allow."""
     if body.explain or body.policy != _UNCHANGED:
         caller(request).needs(EXPLAIN)
-
-
-def shopper_of(today: Day, user_id: str | None, session_id: str | None, now_us: int) -> Shopper:
-    """A store that cannot be read leaves a stranger: that answer is better than none."""
-    try:
-        recent = today.store.recent_events(
-            user_id=user_id, session_id=session_id, before_us=now_us, limit=RECENT_EVENTS
-        )
-    except STORE_ERRORS as error:
-        log.error(line("recent_events_failed", cause=repr(error)))
-        return Shopper(user_id, session_id, now_us, RecentEvents.none(), ("recent_events",))
-    return Shopper(user_id, session_id, now_us, recent, ())
 
 
 def placed(today: Day, body: SlateBody) -> Placement:
@@ -103,7 +79,9 @@ def asked_of(
     """`shown` are the items of earlier pages, of which the first has the `root_id`."""
     placement = placed(today, body)
     beside = body.shown_beside if isinstance(body, PageBody) else ()
-    assigned = _assigned(today, shopper, body, placement)
+    # a request with a policy of its own is in no experiment
+    is_own = body.policy != _UNCHANGED
+    assigned = NOTHING if is_own else assigned_to(today, shopper, placement.name)
     serving = today.live.of(assigned.release_id) or serving
     base = today.directives.policy(placement, serving.policy)
     assigned, policy, rival = _varied(assigned, base)
@@ -126,25 +104,6 @@ def asked_of(
     )
     failed = (FAILED,) if assigned.failed else ()
     return Asked(body, ask, serving, (*shopper.degraded, *failed), root_id, assigned, rival)
-
-
-def _assigned(today: Day, shopper: Shopper, body: RecommendBody, placement: Placement) -> Assigned:
-    """What experiments make of the request; one with a policy of its own is in none.
-
-    While a release of an experiment is not loaded nobody takes part: if only its own variant
-    answered as the control, the units of that variant would be missing from the count.
-    """
-    known = today.directives.known
-    if body.policy != _UNCHANGED or not len(known.running):
-        return NOTHING
-    assigned = assigned_to(
-        today, placement.name, shopper.user_id, shopper.session_id, shopper.now_us
-    )
-    names = tuple(given.experiment for given in assigned.assignments)
-    variants = [v for name in names for v in known.experiments[name].design.variants]
-    if any(today.live.of(v.release_id) is None for v in variants):
-        return replace(NOTHING, failed=names)
-    return assigned
 
 
 def _varied(assigned: Assigned, base: Policy) -> tuple[Assigned, Policy, Policy | None]:

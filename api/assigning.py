@@ -1,12 +1,11 @@
 """Experiments on the request path: who gets which variant, and the answer that it makes."""
 
-import json
 import logging
-from collections.abc import Mapping
 from dataclasses import replace
 
 from api.day import Day
 from api.logs import line
+from api.shoppers import Shopper
 from recsys.experiments.assignment import NOTHING, Assigned
 from recsys.experiments.experiment import Variant
 from recsys.experiments.interleaving import drafted
@@ -19,23 +18,16 @@ log = logging.getLogger(__name__)
 FAILED = "experiments"  # in `degraded`: the control answered instead
 
 
-def assigned_to(
-    today: Day, placement: str, user_id: str | None, session_id: str | None, now_us: int
-) -> Assigned:
+def assigned_to(today: Day, shopper: Shopper, placement: str) -> Assigned:
     """Never raises: whatever goes wrong here, the shopper gets an answer, the control's."""
-
-    def attributes() -> Mapping[str, object]:
-        user = None if user_id is None else today.store.people.user(user_id)
-        found = {} if user is None else json.loads(str(user["attributes"]))
-        return found if isinstance(found, dict) else {}
-
     try:
         return today.directives.known.running.assign(
             placement=placement,
-            user_id=user_id,
-            session_id=session_id,
-            now_us=now_us,
-            attributes=attributes,
+            user_id=shopper.user_id,
+            session_id=shopper.session_id,
+            now_us=shopper.now_us,
+            attributes=shopper.attributes,
+            is_loaded=lambda release_id: today.live.of(release_id) is not None,
         )
     except Exception as error:  # noqa: BLE001  an answer must not depend on an experiment
         log.error(line("assignment_failed", cause=repr(error)))

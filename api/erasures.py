@@ -9,13 +9,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.answers_told import ErasureAnswer
-from api.clock import now_us
+from api.clock import now, now_us
 from api.day import answered, day, request_id
 from api.errors import ApiError
 from api.keys import ScopedRoute
 from api.openapi import documented
 from api.users import UserId
 from features.erasures import Erasure
+from recsys.experiments.stored import forget
 
 router = APIRouter(route_class=ScopedRoute)
 
@@ -41,9 +42,9 @@ def _later(documentation: dict[str, Any]) -> dict[str, Any]:
 )
 async def erase_user(request: Request, user_id: UserId) -> Response:
     today = day(request)
-    await asyncio.to_thread(
-        today.slates.flush
-    )  # what was shown before this is erased with the rest
+    await asyncio.to_thread(today.slates.flush)  # what was shown before is erased with the rest
+    await asyncio.to_thread(forget, today.store.documents, user_id, now=now())
+    await today.directives.follow()
     erasure = await asyncio.to_thread(today.store.people.erase, user_id, requested_at_us=now_us())
     today.live.forget(user_id, erasure.session_ids)
     today.pages.forget(user_id)

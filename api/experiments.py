@@ -2,8 +2,8 @@
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Annotated
+from functools import partial
+from typing import Annotated, TypeVar
 
 import orjson
 from fastapi import APIRouter, Path, Query
@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from api.answers import Deleted
 from api.assigning import assigned_to
-from api.clock import now_us
+from api.clock import now, now_us
 from api.day import Day, answered, day, read, request_id
 from api.directives import own_name
 from api.errors import ApiError
@@ -26,12 +26,12 @@ from api.experiment_answers import (
 from api.experiment_bodies import DecideBody, DesignBody, HoldoutBody, StepBody
 from api.keys import ScopedRoute
 from api.openapi import documented
-from features.errors import DataError
-from recsys.experiments import lifecycle
+from api.shoppers import shopper_of
+from features.documents import Documents
+from features.errors import Contended, DataError
+from recsys.experiments import lifecycle, stored
 from recsys.experiments.experiment import (
     EXPERIMENT,
-    GLOBAL,
-    HOLDOUT,
     REPORT,
     Design,
     Experiment,
@@ -40,7 +40,7 @@ from recsys.experiments.experiment import (
 )
 
 router = APIRouter(route_class=ScopedRoute)
-MAX_TRIES = 10  # people change a shop's documents some times a day, each in a millisecond
+W = TypeVar("W")
 
 Name = Annotated[Key, Path(description="of the experiment")]
 UnitId = Annotated[str, Query(min_length=1, max_length=256, description="a user or session")]
@@ -81,16 +81,10 @@ async def get_experiment(request: Request, name: Name) -> Response:
 async def put_experiment(request: Request, name: Name) -> Response:
     body = await read(request, DesignBody)
     design = Design.model_validate(own_name(body, "name", name))
-    releases = await asyncio.to_thread(day(request).live.stored)
-
-    def step(today: Day) -> Experiment:
-        lifecycle.check_releases(design, releases)
-        before = today.directives.known.experiments.get(name)
-        if before is None:
-            return lifecycle.drafted(design, _now())
-        return lifecycle.changed(before, design, _now(), _all(today))
-
-    return await _keep(request, step)
+    documents, releases = _documents(request), day(request).live
+    return await _kept(
+        request, lambda: stored.put(documents, design, release_ids=releases.stored(), now=now())
+    )
 
 
 @router.delete(
@@ -100,14 +94,9 @@ async def put_experiment(request: Request, name: Name) -> Response:
 )
 async def delete_experiment(request: Request, name: Name) -> Response:
     today = day(request)
-    await today.directives.follow()
-    found = _known(today, name)
-    if found.status != "draft":
-        raise ApiError(422, f"the experiment {name!r} is {found.status}, expected a draft: keep it")
-    documents = today.store.documents
-    deleted = await asyncio.to_thread(documents.delete, EXPERIMENT, name, updated_at_us=now_us())
-    await today.directives.follow()
-    return answered({"request_id": request_id(request), "name": name, "deleted": deleted})
+    await _exists(request, name)
+    await _obeyed(today, partial(stored.remove, today.store.documents, name, now=now()))
+    return answered({"request_id": request_id(request), "name": name, "deleted": True})
 
 
 @router.post(
@@ -117,10 +106,17 @@ async def delete_experiment(request: Request, name: Name) -> Response:
     **documented(ExperimentAnswer, 404, 503, takes=StepBody, scope="experiments"),
 )
 async def start(request: Request, name: Name) -> Response:
-    body = await read(request, StepBody)
-    return await _keep(
+    body, documents, releases = (
+        await read(request, StepBody),
+        _documents(request),
+        day(request).live,
+    )
+    await _exists(request, name)
+    return await _kept(
         request,
-        lambda today: lifecycle.started(_known(today, name), _now(), body.reason, _all(today)),
+        lambda: stored.start(
+            documents, name, reason=body.reason, release_ids=releases.stored(), now=now()
+        ),
     )
 
 
@@ -131,9 +127,7 @@ async def start(request: Request, name: Name) -> Response:
 )
 async def stop(request: Request, name: Name) -> Response:
     body = await read(request, StepBody)
-    return await _keep(
-        request, lambda today: lifecycle.stopped(_known(today, name), _now(), body.reason)
-    )
+    return await _step(request, name, lambda e, _: lifecycle.stopped(e, now(), body.reason))
 
 
 @router.post(
@@ -143,9 +137,8 @@ async def stop(request: Request, name: Name) -> Response:
 )
 async def decide(request: Request, name: Name) -> Response:
     body = await read(request, DecideBody)
-    return await _keep(
-        request,
-        lambda today: lifecycle.decided(_known(today, name), _now(), body.variant, body.reason),
+    return await _step(
+        request, name, lambda e, _: lifecycle.decided(e, now(), body.variant, body.reason)
     )
 
 
@@ -161,7 +154,9 @@ async def would_get(
     found = _known(today, name)
     is_session = found.design.unit == "session"
     user_id, session_id = (None, unit_id) if is_session else (unit_id, None)
-    assigned = await asyncio.to_thread(assigned_to, today, placement, user_id, session_id, now_us())
+    assigned = await asyncio.to_thread(
+        lambda: assigned_to(today, shopper_of(today, user_id, session_id, now_us()), placement)
+    )
     given = next((a for a in assigned.assignments if a.experiment == name), None)
     return answered(
         {
@@ -206,46 +201,44 @@ async def get_holdout(request: Request) -> Response:
 @router.put(
     "/v1/holdout",
     summary="Hold a share of the units out of every experiment",
-    description="Growing it takes units out of running experiments: do it between them.",
+    description="Refused while an experiment runs: its units would move.",
     **documented(HoldoutAnswer, 503, takes=HoldoutBody, scope="experiments"),
 )
 async def put_holdout(request: Request) -> Response:
     body, today = await read(request, HoldoutBody), day(request)
-    text = body.model_dump_json()
-    documents = today.store.documents
-    await asyncio.to_thread(documents.put, HOLDOUT, GLOBAL, text, updated_at_us=now_us())
-    await today.directives.follow()
-    return answered({"request_id": request_id(request), **body.model_dump()})
+    held = Holdout(share=body.share, salt=body.salt)
+    await _obeyed(today, partial(stored.hold_out, today.store.documents, held, now=now()))
+    return answered({"request_id": request_id(request), **held.model_dump()})
 
 
-async def _keep(request: Request, step: Callable[[Day], Experiment]) -> Response:
-    """Take a step of its life, write it down, and obey it from here on.
+async def _step(request: Request, name: str, step: stored.Step) -> Response:
+    await _exists(request, name)
+    documents = _documents(request)
+    return await _kept(request, lambda: stored.take(documents, name, step, now=now()))
 
-    Where another server or a command wrote meanwhile, the step is taken again from there.
-    """
+
+async def _exists(request: Request, name: str) -> None:
+    """404 where no server has written it."""
     today = day(request)
-    for _ in range(MAX_TRIES):
+    await today.directives.follow()
+    if f"{EXPERIMENT}/{name}" not in today.directives.known.unreadable:
+        _known(today, name)
+
+
+async def _kept(request: Request, write: Callable[[], Experiment]) -> Response:
+    return _shown(request, await _obeyed(day(request), write))
+
+
+async def _obeyed(today: Day, write: Callable[[], W]) -> W:
+    """Written down, and obeyed from here on; 422 for what may not be, 503 where others write."""
+    try:
+        return await asyncio.to_thread(write)
+    except DataError as error:
+        raise ApiError(422, str(error)) from None
+    except Contended as error:
+        raise ApiError(503, str(error), code="store_unavailable") from None
+    finally:  # what was refused may have been decided by what another server wrote
         await today.directives.follow()
-        since = today.directives.known.change
-        try:
-            experiment = step(today)
-        except DataError as error:
-            raise ApiError(422, str(error)) from None
-        if await asyncio.to_thread(
-            today.store.documents.put_if_unchanged,
-            EXPERIMENT,
-            experiment.name,
-            experiment.model_dump_json(exclude_defaults=True),
-            since=since,
-            updated_at_us=now_us(),
-        ):
-            await today.directives.follow()
-            return _shown(request, experiment)
-    raise ApiError(
-        503,
-        "others keep writing experiments, rules or placements: try again",
-        code="store_unavailable",
-    )
 
 
 def _shown(request: Request, experiment: Experiment) -> Response:
@@ -261,9 +254,5 @@ def _known(today: Day, name: str) -> Experiment:
     return found
 
 
-def _all(today: Day) -> list[Experiment]:
-    return list(today.directives.known.experiments.values())
-
-
-def _now() -> datetime:
-    return datetime.fromtimestamp(now_us() / 1e6, UTC)
+def _documents(request: Request) -> Documents:
+    return day(request).store.documents

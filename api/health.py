@@ -34,7 +34,7 @@ async def readyz(request: Request) -> Response:
     serving = today.live.serving
     if reasons or serving is None:
         raise ApiError(503, " ".join(reasons), details=reasons)
-    refused = today.live.refused.items()
+    refused = today.live.all_refused.items()
     return answered(
         {
             "status": "ready",

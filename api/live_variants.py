@@ -1,9 +1,10 @@
 """Releases that running experiments compare, served beside the live one and as current as it."""
 
 import asyncio
+from collections import ChainMap
 from collections.abc import Iterable, Sequence
 
-from api.live import LiveRelease, Load
+from api.live import LiveRelease, Load, Refusal
 from api.live_items import Serving
 from features.store import Store
 from recsys.releases import Releases
@@ -25,6 +26,12 @@ class LiveReleases(LiveRelease):
             return self.serving
         held = self.beside.get(release_id)
         return None if held is None else held.serving
+
+    @property
+    def all_refused(self) -> dict[str, Refusal]:
+        """Of all that should be served, what is not, and why."""
+        held = (one.refused for one in self.beside.values())
+        return dict(ChainMap(self.refused, *held))
 
     def stored(self) -> tuple[str, ...]:
         """Every release that could be held."""

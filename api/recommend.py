@@ -12,12 +12,10 @@ from api.answers import ManyAnswer, RecommendAnswer, SlateAnswer
 from api.asking import (
     EXPLAIN,
     Asked,
-    Shopper,
     asked_of,
     check_scope,
     first_page,
     placed,
-    shopper_of,
 )
 from api.assigning import recommended
 from api.bodies import ManyBody, NextBody, PageBody, RecommendBody, SlateBody
@@ -29,6 +27,7 @@ from api.live_items import Serving
 from api.metrics import Metrics
 from api.next_pages import MAX_SHOWN, expired
 from api.openapi import documented
+from api.shoppers import Shopper, shopper_of
 from api.showing import add_descriptions, content, log_slate, missing
 from api.warnings import unknown_fields
 from recsys.types import Answer
@@ -77,7 +76,7 @@ async def next_page(request: Request) -> Response:
         shown=chain.shown,
     )
     asked = replace(asked, degraded=(*asked.degraded, *degraded))
-    answer = recommended(serving.recommender, asked.ask, asked.rival)
+    answer = recommended(asked.serving.recommender, asked.ask, asked.rival)
     today.pages.turn(chain, asked.ask, answer.item_ids)
     _count(request, asked, answer)
     return await _response(today, asked, answer)

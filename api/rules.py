@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from api import warnings
 from api.answers import Deleted, PreviewAnswer, RuleAnswer, RulesAnswer, RuleWritten
-from api.asking import check_scope, first_page, shopper_of
+from api.asking import check_scope, first_page
 from api.bodies import PreviewBody, RuleBody
 from api.clock import now_us
 from api.day import Day, answered, day, read, request_id
@@ -19,6 +19,7 @@ from api.directives import own_name
 from api.errors import ApiError
 from api.keys import ScopedRoute
 from api.openapi import documented
+from api.shoppers import shopper_of
 from api.showing import add_descriptions, content
 from recsys.rules import MAX_RULES, RULE, Rule, RuleId, in_force
 
@@ -121,7 +122,7 @@ async def preview(request: Request) -> Response:
         # explorers differ by the list they draw from: what differs here is to be the rule's
         policy = asked.ask.policy.model_copy(update={"exploration": 0.0})
         tried = replace(asked, ask=replace(asked.ask, rules=holding, policy=policy))
-        answer = serving.recommender.recommend(tried.ask)
+        answer = asked.serving.recommender.recommend(tried.ask)
         shown = content(tried, answer) | {"removed": answer.removed, "rules": answer.fired}
         await add_descriptions(today, body.ask, shown)
         slates.append(shown)

@@ -126,8 +126,12 @@ def _descriptions(today: Day, item_ids: list[str]) -> list[object]:
 
 
 async def log_slate(today: Day, asked: Asked, answer: Answer) -> None:
-    """Runs when the answer has been sent; `async`, or it would go through the thread pool."""
-    if answer.item_ids:
+    """Runs when the answer has been sent; `async`, or it would go through the thread pool.
+
+    An empty slate is logged for the experiments it was in: a variant that leaves slates empty
+    would else lose just those units.
+    """
+    if answer.item_ids or asked.assigned.assignments:
         today.slates.offer(_slate(asked, answer), _page(asked))
 
 

@@ -47,16 +47,15 @@ class Documents:
     def delete(self, kind: str, name: str, *, updated_at_us: int) -> bool:
         """Whether it was there."""
         with self._database.writing() as connection:
-            gone = (
-                update(documents)
-                .where(
-                    documents.c.kind == kind,
-                    documents.c.name == name,
-                    documents.c.body.is_not(None),
-                )
-                .values(body=None, change=_newest(connection) + 1, updated_at_us=updated_at_us)
-            )
-            return connection.execute(gone).rowcount > 0
+            return _emptied(connection, kind, name, updated_at_us)
+
+    def delete_if_unchanged(self, kind: str, name: str, *, since: int, updated_at_us: int) -> bool:
+        """As `put_if_unchanged`."""
+        with self._database.writing() as connection:
+            if _newest(connection) != since:
+                return False
+            _emptied(connection, kind, name, updated_at_us)
+            return True
 
     def all(self, kind: str) -> dict[str, str]:
         """Body by name, in order of the names."""
@@ -72,6 +71,16 @@ class Documents:
         """Moves with every change of any kind; one look into an index."""
         with self._database.reading() as connection:
             return _newest(connection)
+
+
+def _emptied(connection: Connection, kind: str, name: str, updated_at_us: int) -> bool:
+    """A deletion is a change like others: the row stays, without a body."""
+    gone = (
+        update(documents)
+        .where(documents.c.kind == kind, documents.c.name == name, documents.c.body.is_not(None))
+        .values(body=None, change=_newest(connection) + 1, updated_at_us=updated_at_us)
+    )
+    return connection.execute(gone).rowcount > 0
 
 
 def _newest(connection: Connection) -> int:

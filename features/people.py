@@ -67,10 +67,10 @@ class People:
         return counting.execute(self._upsert, stamped).rowcount
 
     def user(self, user_id: str) -> dict[str, object] | None:
-        found = self._database.frame(
-            columns_of(users, USER_SCHEMA, users.c.user_id == user_id), USER_SCHEMA
-        )
-        return found.to_dicts()[0] if len(found) else None
+        with self._database.reading() as connection:
+            chosen = columns_of(users, USER_SCHEMA, users.c.user_id == user_id)
+            found = connection.execute(chosen).mappings().first()
+        return None if found is None else dict(found)
 
     def after(self, user_id: str | None, limit: int) -> pl.DataFrame:
         """USER_SCHEMA rows in order of user_id, those behind the one given; from the first."""

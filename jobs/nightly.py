@@ -25,7 +25,6 @@ from features.lake import Lake
 from features.store import Store
 from features.views import views_hash
 from jobs.curves import open_curves
-from jobs.experiments.stored import releases_named
 from jobs.gate import judge_release
 from jobs.ingest import ingest
 from jobs.live_release import TRAINING_THREADS, LiveRelease
@@ -37,6 +36,7 @@ from jobs.steps import Done, Workshop, digest_of, link_tree
 from jobs.text_steps import TextDone, TextSteps, text_facts
 from recsys.bundle import Bundle
 from recsys.evaluation.trial import TrialResult, Window, run_trial
+from recsys.experiments.stored import releases_needed
 from recsys.placements import PLACEMENT, asked_about_else
 from recsys.progress import Progress
 from recsys.releases import Manifest, Releases
@@ -107,7 +107,7 @@ class Night:
         lake = self._lake = Lake(places.lake)
         ingest(store, places, now_us, progress)
         self._untaught = asked_about_else(store.documents.all(PLACEMENT))
-        self._compared = releases_named(store)
+        self._documents = store.documents
         items = store.items()
         if items.is_empty():
             raise DataError("the catalogue is empty: import items before running a night")
@@ -164,7 +164,8 @@ class Night:
         if not verdict.passed and not force:
             return report(None, False, verdict.reason, trial)
         self._publish(release_id, texts, (serving, ranker), trial)
-        self._releases.prune(self._config.keep_releases, besides=self._compared)
+        compared = releases_needed(self._documents, self._releases.list())
+        self._releases.prune(self._config.keep_releases, besides=compared)
         return report(release_id, True, verdict.reason, trial)
 
     def _texts(self) -> TextDone:

@@ -1,6 +1,7 @@
 """The command that forgets a user now, without waiting for the night."""
 
 import time
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from features.errors import ConfigError
 from features.store import Store
 from jobs.console import Terminal
+from recsys.experiments.stored import forget
 from recsys.releases import Releases
 from recsys.settings import read_settings
 
@@ -31,6 +33,7 @@ def erase(
     settings, terminal, now_us = read_settings(), Terminal(), time.time_ns() // 1_000
     with Store.open(settings.database_url) as store:
         if user_id is not None:
+            forget(store.documents, user_id, now=datetime.now(UTC))
             made = store.people.erase(user_id, requested_at_us=now_us)
             removed = ", ".join(f"{n:,} {table}" for table, n in made.counts.items())
             terminal.say(f"Receipt {made.receipt_id}. Removed from the store: {removed}.")

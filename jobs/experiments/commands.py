@@ -1,6 +1,6 @@
 """`python -m jobs experiments`: drafted, started, watched, stopped and decided from a shell."""
 
-from collections.abc import Sequence
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -10,16 +10,11 @@ import typer
 from features.store import Store
 from jobs.benchmark_commands import JSON_OUT
 from jobs.console import Terminal
-from jobs.experiments.stored import (
-    Step,
-    draft,
-    read_design,
-    stored_experiment,
-    stored_experiments,
-    take,
-)
-from recsys.experiments import lifecycle
+from jobs.experiments.design_file import read_design
+from recsys.experiments import lifecycle, stored
+from recsys.experiments.assignment import Running
 from recsys.experiments.experiment import Experiment, microseconds
+from recsys.experiments.stored import StoredExperiments
 from recsys.releases import Releases
 from recsys.settings import read_settings
 
@@ -34,14 +29,15 @@ def list_experiments() -> None:
     """Every stored experiment and how it stands."""
     terminal = Terminal()
     with Store.open(read_settings().database_url) as store:
-        found = stored_experiments(store)
-    if not found:
+        found = StoredExperiments.read(store.documents)
+    rows: list[tuple[object, ...]] = [
+        (e.name, e.status, e.design.kind, len(e.phases), e.decision or "", e.design.hypothesis)
+        for e in found.all
+    ]
+    rows += [(name, "unreadable", "", "", "", "") for name in found.unreadable]
+    if not rows:
         terminal.say("There are no experiments: `experiments put FILE` drafts one.")
         return
-    rows = [
-        (e.name, e.status, e.design.kind, len(e.phases), e.decision or "", e.design.hypothesis)
-        for e in found.values()
-    ]
     columns = ("experiment", "status", "kind", "phases", "decision", "hypothesis")
     terminal.table("Experiments", columns, [tuple(map(str, row)) for row in rows])
 
@@ -50,24 +46,62 @@ def list_experiments() -> None:
 def show(name: Name) -> None:
     """One experiment: what is varied, its metrics and its log."""
     with Store.open(read_settings().database_url) as store:
-        _show(Terminal(), stored_experiment(store, name))
+        _show(Terminal(), _named(store, name))
 
 
 @app.command("put")
 def put(file: Annotated[Path, typer.Argument(help="A design as TOML or JSON")]) -> None:
     """Draft an experiment, or change the stored one of its name."""
-    settings, design, now = read_settings(), read_design(file), _now()
-    lifecycle.check_releases(design, Releases(settings.releases_dir).list())
-
-    def step(experiment: Experiment, others: Sequence[Experiment]) -> Experiment:
-        return lifecycle.changed(experiment, design, now, others)
-
+    settings, design = read_settings(), read_design(file)
     with Store.open(settings.database_url) as store:
-        if design.name in stored_experiments(store):
-            after = take(store, design.name, step, now_us=microseconds(now))
-        else:
-            after = draft(store, design, now)
-    _show(Terminal(), after)
+        ids = Releases(settings.releases_dir).list()
+        _show(Terminal(), stored.put(store.documents, design, release_ids=ids, now=_now()))
+
+
+@app.command("delete")
+def delete(name: Name) -> None:
+    """Forget a draft, or one that cannot be read; what has run stays."""
+    with Store.open(read_settings().database_url) as store:
+        stored.remove(store.documents, name, now=_now())
+    Terminal().say(f"{name} is deleted.")
+
+
+@app.command("holdout")
+def holdout(
+    share: Annotated[
+        float | None, typer.Argument(min=0, max=0.99, help="Of the units; empty: only say it")
+    ] = None,
+) -> None:
+    """The share of units that no experiment touches; it changes only while none runs."""
+    with Store.open(read_settings().database_url) as store:
+        held = stored.holdout_of(store.documents)
+        if share is not None:
+            held = held.model_copy(update={"share": share})
+            stored.hold_out(store.documents, held, now=_now())
+    Terminal().say(f"{held.share:.1%} of the units are held out of every experiment.")
+
+
+@app.command("who")
+def who_gets(
+    name: Name,
+    unit_id: Annotated[str, typer.Argument(help="A user or session")],
+    placement: Annotated[str, typer.Option()] = "home",
+) -> None:
+    """What a unit would get of a running experiment now, and by what; nothing counts as shown."""
+    with Store.open(read_settings().database_url) as store:
+        running = StoredExperiments.read(store.documents).running
+        is_session = _named(store, name).design.unit == "session"
+        user = None if is_session else store.people.user(unit_id)
+        assigned = Running.of(running, stored.holdout_of(store.documents)).assign(
+            placement=placement,
+            user_id=None if is_session else unit_id,
+            session_id=unit_id if is_session else None,
+            now_us=microseconds(_now()),
+            attributes=lambda: {} if user is None else json.loads(str(user["attributes"])),
+        )
+    given = next((a for a in assigned.assignments if a.experiment == name), None)
+    words = "takes no part" if given is None else f"{given.variant}, by {given.how}"
+    Terminal().say(f"{name} on {placement}: {unit_id}: {words}")
 
 
 @app.command("preview")
@@ -78,7 +112,7 @@ def preview_experiment(name: Name) -> None:
 
     settings = read_settings()
     with Store.open(settings.database_url) as store:
-        experiment = stored_experiment(store, name)
+        experiment = _named(store, name)
         page = preview(store, Places.of(settings), experiment, microseconds(_now()))
     Terminal().say(f"Preview: {page}")
 
@@ -86,13 +120,17 @@ def preview_experiment(name: Name) -> None:
 @app.command("start")
 def start(name: Name, reason: Reason = "") -> None:
     """Begin a phase: from now on units get their variants."""
-    _take(name, lambda experiment, all_: lifecycle.started(experiment, _now(), reason, all_))
+    settings = read_settings()
+    with Store.open(settings.database_url) as store:
+        ids = Releases(settings.releases_dir).list()
+        after = stored.start(store.documents, name, reason=reason, release_ids=ids, now=_now())
+    _show(Terminal(), after)
 
 
 @app.command("stop")
 def stop(name: Name, reason: Reason = "") -> None:
     """End it: everybody is answered as without it."""
-    _take(name, lambda experiment, _: lifecycle.stopped(experiment, _now(), reason))
+    _take(name, lambda before, _: lifecycle.stopped(before, _now(), reason))
 
 
 @app.command("decide")
@@ -100,7 +138,7 @@ def decide(
     name: Name, variant: Annotated[str, typer.Argument(help="That was chosen")], reason: Reason = ""
 ) -> None:
     """Write down what was decided, for good; no answer changes by it."""
-    _take(name, lambda experiment, _: lifecycle.decided(experiment, _now(), variant, reason))
+    _take(name, lambda before, _: lifecycle.decided(before, _now(), variant, reason))
 
 
 @app.command("analyse")
@@ -115,7 +153,7 @@ def analyse_experiments(
     settings, terminal, now_us = read_settings(), Terminal(), microseconds(_now())
     places = Places.of(settings)
     with Store.open(settings.database_url) as store:
-        chosen = running(store) if name is None else [stored_experiment(store, name)]
+        chosen = running(store) if name is None else [_named(store, name)]
         if not chosen:
             terminal.say("No experiment runs.")
             return
@@ -158,10 +196,13 @@ def benchmark_experiments(
     terminal.say(f"Figures: {json_out}")
 
 
-def _take(name: str, step: Step) -> None:
+def _take(name: str, step: stored.Step) -> None:
     with Store.open(read_settings().database_url) as store:
-        after = take(store, name, step, now_us=microseconds(_now()))
-    _show(Terminal(), after)
+        _show(Terminal(), stored.take(store.documents, name, step, now=_now()))
+
+
+def _named(store: Store, name: str) -> Experiment:
+    return StoredExperiments.read(store.documents).get(name)
 
 
 def _show(terminal: Terminal, experiment: Experiment) -> None:

@@ -21,7 +21,6 @@ from jobs.experiments.side_by_side import (
     newest_shoppers,
     side_by_side,
 )
-from jobs.experiments.stored import stored_experiments, take
 from jobs.page import write_text
 from jobs.page_words import day
 from jobs.plan import Places
@@ -29,6 +28,7 @@ from recsys.evaluation.experiment.analysis import Analysis, analyse
 from recsys.evaluation.experiment.interleaved import Interleaved, analyse_interleaved
 from recsys.experiments.experiment import REPORT, Experiment, microseconds
 from recsys.experiments.lifecycle import reallocated, stopped
+from recsys.experiments.stored import StoredExperiments, take
 from recsys.progress import Progress
 from recsys.releases import Releases
 
@@ -69,7 +69,7 @@ def watch(store: Store, places: Places, now_us: int, say: Progress) -> None:
 
 
 def running(store: Store) -> list[Experiment]:
-    return [e for e in stored_experiments(store).values() if e.status == "running"]
+    return StoredExperiments.read(store.documents).running
 
 
 def preview(store: Store, places: Places, experiment: Experiment, now_us: int) -> Path:
@@ -146,7 +146,7 @@ def _stop(store: Store, found: Found, now_us: int, say: Progress) -> None:
             return experiment  # people were quicker
         return stopped(experiment, now, reason)
 
-    if take(store, name, step, now_us=now_us).status == "stopped":
+    if take(store.documents, name, step, now=now).status == "stopped":
         say.say(f"{name} was stopped: everybody is answered by the control.")
 
 
@@ -163,5 +163,5 @@ def _reallocate(store: Store, found: Analysis, now_us: int, say: Progress) -> No
             return experiment
         return reallocated(experiment, now, shares)
 
-    after = take(store, found.experiment.name, step, now_us=now_us)
+    after = take(store.documents, found.experiment.name, step, now=now)
     say.say(f"{after.name}: {after.log[-1].action}: {after.log[-1].reason}")

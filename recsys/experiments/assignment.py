@@ -88,6 +88,19 @@ NOTHING = Assigned()
 
 
 @dataclass(frozen=True, slots=True)
+class _Layer:
+    """[low, high) of the units of a layer."""
+
+    name: str
+    seed: int  # hashed
+    low: float
+    high: float
+
+    def holds(self, unit_id: str) -> bool:
+        return self.low <= _bucket(self.seed, unit_id) < self.high
+
+
+@dataclass(frozen=True, slots=True)
 class _Live:
     """A running experiment, made ready: what a request asks of it is looked up, not worked out."""
 
@@ -97,10 +110,11 @@ class _Live:
     placements: frozenset[str]
     overrides: Mapping[str, str]
     targeting: Expression | None
-    layer: tuple[int, float, float] | None  # its hashed seed, and [low, high) of it
+    layer: _Layer | None
     seed: int  # hashed
     variants: Mapping[str, Variant]
     keys: tuple[str, ...]  # of the variants, the control's first
+    release_ids: frozenset[str]  # that variants are answered from
     is_mixed: bool
     since_us: tuple[int, ...]  # from when on each of `ranges` holds, from 0
     ranges: tuple[tuple[tuple[float, float], ...], ...]
@@ -121,10 +135,11 @@ class _Live:
             targeting=None if design.targeting is None else parse(design.targeting),
             layer=None
             if design.layer is None
-            else (fnv1a32(f"{LAYER_SALT}{design.layer}"), *design.layer_range),
+            else _Layer(design.layer, fnv1a32(f"{LAYER_SALT}{design.layer}"), *design.layer_range),
             seed=fnv1a32(phase.seed),
             variants={variant.key: variant for variant in design.variants},
             keys=tuple(variant.key for variant in design.variants),
+            release_ids=frozenset(v.release_id for v in design.variants if v.release_id),
             is_mixed=design.kind == "interleave",
             since_us=since_us,
             ranges=tuple(ranges(phase.weights_at(us), design.coverage_at(us)) for us in since_us),
@@ -139,10 +154,8 @@ class _Live:
 
     def key(self, unit_id: str, now_us: int) -> str | None:
         """The variant's, by layer and hash alone."""
-        if self.layer is not None:
-            seed, low, high = self.layer
-            if not low <= _bucket(seed, unit_id) < high:
-                return None
+        if self.layer is not None and not self.layer.holds(unit_id):
+            return None
         of = self.ranges[bisect_right(self.since_us, now_us) - 1]
         number = chosen(_bucket(self.seed, unit_id), of)
         return None if number is None else self.keys[number]
@@ -171,43 +184,59 @@ class Running:
         session_id: str | None,
         now_us: int,
         attributes: Callable[[], Mapping[str, object]],
+        is_loaded: Callable[[str], bool] = lambda _: True,
     ) -> Assigned:
         """Override → holdout → targeting → layer → hash; `attributes` is called once at most.
 
-        A held-out unit gets nothing of any experiment, and is named by those that would have
-        dealt it a variant: what the holdout is compared with are the same shoppers.
-        Never raises: an experiment that fails lets its control answer and is named in `failed`.
+        A held-out shopper gets nothing of any experiment, and is named by those that would have
+        dealt the unit a variant: what the holdout is compared with are the same shoppers.
+        Never raises: an experiment that fails, or with a release that is not loaded (whichever
+        variant it is for: else its units alone would be missing), lets its control answer and is
+        named in `failed`.
         """
         if not self.lives:
             return NOTHING
-        stored, held_out = _once(attributes), cache(self.holds_out)
+        here = [live for live in self.lives if not live.placements or placement in live.placements]
+        units = [live.unit_id(user_id, session_id) for live in here]
+        overridden = {  # another experiment of the layer would hide what a tester wants to see
+            live.layer.name
+            for live, unit_id in zip(here, units, strict=True)
+            if live.layer is not None and unit_id in live.overrides
+        }
+        stored, held_out = once(attributes), cache(self.holds_out)
         given: list[tuple[_Live, Assignment, Variant | None]] = []
         failed: list[str] = []
-        for live in self.lives:
-            if live.placements and placement not in live.placements:
+        for live, unit_id in zip(here, units, strict=True):
+            if unit_id is None or (
+                live.layer is not None
+                and live.layer.name in overridden
+                and unit_id not in live.overrides
+            ):
                 continue
             try:
-                unit_id = live.unit_id(user_id, session_id)
-                found = unit_id and self._of(live, unit_id, now_us, stored, held_out)
+                found = self._of(live, unit_id, user_id, now_us, stored, held_out)
             except Exception as error:  # noqa: BLE001  an answer must not depend on an experiment
                 log.warning("experiment skipped name=%s reason=%r", live.name, error)
                 failed.append(live.name)
                 continue
-            if found:
+            if found and not all(map(is_loaded, live.release_ids)):
+                failed.append(live.name)
+            elif found:
                 given.append((live, *found))
         return _together(given, tuple(failed))
 
-    def holds_out(self, unit_id: str) -> bool:
-        """Whether no experiment may touch the unit."""
+    def holds_out(self, shopper: str) -> bool:
+        """Whether no experiment may touch a user, or the session of somebody unknown."""
         holdout = self.holdout
         return holdout is not None and (
-            bucket(f"{HOLDOUT_SALT}{holdout.salt}", unit_id) < holdout.share
+            bucket(f"{HOLDOUT_SALT}{holdout.salt}", shopper) < holdout.share
         )
 
     def _of(
         self,
         live: _Live,
         unit_id: str,
+        user_id: str | None,
         now_us: int,
         attributes: Callable[[], Mapping[str, object]],
         held_out: Callable[[str], bool],
@@ -221,13 +250,13 @@ class Running:
         key = live.key(unit_id, now_us)
         if key is None:
             return None
-        if held_out(unit_id):
+        if held_out(user_id or unit_id):
             return Assignment(live.name, live.phase, HELD_OUT, "holdout", unit_id), None
         shown = MIXED if live.is_mixed else key
         return Assignment(live.name, live.phase, shown, "hash", unit_id), live.variants[key]
 
 
-def _once(ask: Callable[[], Mapping[str, object]]) -> Callable[[], Mapping[str, object]]:
+def once(ask: Callable[[], Mapping[str, object]]) -> Callable[[], Mapping[str, object]]:
     """The first answer, or its failure, for good: a store that is down is not asked again."""
 
     @cache

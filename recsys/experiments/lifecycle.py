@@ -168,6 +168,17 @@ def check_releases(design: Design, known: Iterable[str]) -> None:
             )
 
 
+def check_placements(design: Design, known: Iterable[str]) -> None:
+    """DataError for one that the shop has not: nobody would ever be dealt there."""
+    named = [*known]
+    for placement in design.placements:
+        if placement not in named:
+            raise DataError(
+                f"placements: found {placement!r}, expected some of {', '.join(named)}; store the "
+                "placement first, or correct its name"
+            )
+
+
 def _check_pair(design: Design, other: Design) -> None:
     if design.layer is not None and design.layer == other.layer:
         if (design.unit == "session") != (other.unit == "session"):

@@ -336,47 +336,32 @@ def test_no_experiment_is_named_like_a_folder_above(client: Client) -> None:
     assert client.put("/v1/experiments/%2E%2E", json=design()).status_code in (404, 405, 422)
 
 
-OF_RELEASES: dict[str, Any] = {
-    "variants": [{"key": "old", "release_id": "r1"}, {"key": "new", "release_id": "r2"}]
-}
+def test_what_cannot_be_read_is_kept_from_harm_and_may_be_deleted(client: Client) -> None:
+    documents = client.day.store.documents
+    documents.put("experiment", "variety", '{"design": {"name": "variety"}}', updated_at_us=1)
+    refused = client.put(NAME, json=design())
+    assert (refused.status_code, "cannot be read" in refused.text) == (422, True)
+    assert "cannot be read" in client.post(f"{NAME}/stop", json={}).text
+    assert client.delete(NAME).status_code == 200
+    assert client.get("/v1/experiments").json()["unreadable"] == {}
+    draft(client)
 
 
-def test_a_variant_is_answered_from_its_release_beside_the_live_one(
-    shop: Shop, client: Client
+def test_an_experiment_started_a_moment_before_is_not_deleted(
+    shop: Shop, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shop.publish("r2", [f"n{n}" for n in range(20)])
-    until(lambda: client.serves("r2"))
-    draft(client, **OF_RELEASES)
-    step(client, "start")
-    until(lambda: {*client.day.live.beside} == {"r1", "r2"})
-    until(lambda: all(client.day.live.of(r) is not None for r in ("r1", "r2")))
-    answers = [client.recommend(user_id=f"u{n}", k=1) for n in range(40)]
-    given = {
-        (a["experiments"][0]["variant"], a["release_id"], a["items"][0]["item_id"]) for a in answers
-    }
-    assert given == {("old", "r1", "i19"), ("new", "r2", "n19")}
-    assert client.recommend(k=1)["release_id"] == "r2", "strangers are in no experiment"
-    client.delete("/v1/items/i19")
-    assert "i19" not in {client.shown(user_id=f"u{n}", k=1)[0] for n in range(40)}
-    step(client, "stop")
-    until(lambda: not client.day.live.beside)
-    assert {client.recommend(user_id=f"u{n}", k=1)["release_id"] for n in range(40)} == {"r2"}
+    draft(client)
+    documents = client.day.store.documents
+    delete, tries = documents.delete_if_unchanged, []
 
+    def late(*args: Any, **fields: Any) -> bool:
+        tries.append(args)
+        if len(tries) == 1:
+            assert other.post(f"{NAME}/start", json={}).status_code == 200
+        return delete(*args, **fields)
 
-def test_nobody_takes_part_while_a_release_of_the_experiment_is_not_loaded(
-    shop: Shop, client: Client
-) -> None:
-    shop.publish("r2", answers=False)  # refused by the probe
-    shop.releases.activate("r1")
-    draft(client, **OF_RELEASES)
-    step(client, "start")
-    until(lambda: client.day.live.of("r1") is not None)
-    answers = [client.recommend(user_id=f"u{n}", k=1) for n in range(20)]
-    assert {a["release_id"] for a in answers} == {"r1"}
-    assert all(a["experiments"] == [] and a["degraded"] == ["experiments"] for a in answers)
-
-
-def test_a_release_that_is_not_stored_is_refused(client: Client) -> None:
-    answer = client.put(NAME, json=design(**OF_RELEASES))
-    assert answer.status_code == 422
-    assert "variants.new: found the release 'r2', expected one of r1" in answer.text
+    monkeypatch.setattr(documents, "delete_if_unchanged", late)
+    with open_client(shop) as other:
+        refused = client.delete(NAME)
+    assert (refused.status_code, "is running, expected a draft" in refused.text) == (422, True)
+    assert client.get(NAME).json()["status"] == "running"
