@@ -1,5 +1,7 @@
 """Whom an experiment takes in, and what is remembered of it."""
 
+import pytest
+
 from tests.api.conftest import Client, Shop
 from tests.api.test_experiments import NAME, design, draft, step
 
@@ -61,7 +63,7 @@ def test_a_slate_that_stayed_empty_is_logged_with_its_variant(shop: Shop, client
 
 
 def test_attributes_are_read_once_for_all_slates_of_a_page(
-    client: Client, monkeypatch: Any
+    client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client.put("/v1/users/u1", json={"attributes": {"country": "NL"}})
     draft(client, targeting="country = 'NL'")
