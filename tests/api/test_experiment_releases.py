@@ -99,7 +99,8 @@ def test_a_release_that_is_missing_switches_off_its_own_experiment_alone(
     other = design(variants=[{"key": "a"}, {"key": "b", "policy": {"exploration": 0.2}}])
     assert client.put("/v1/experiments/other", json=other).status_code == 200
     assert client.post("/v1/experiments/other/start", json={}).status_code == 200
-    until(lambda: "r2" in client.day.live.beside["r2"].refused)
+    live = client.day.live
+    until(lambda: "r2" in live.beside and "r2" in live.beside["r2"].refused)
     answers = [client.recommend(user_id=f"u{n}", k=1) for n in range(20)]
     assert {a["release_id"] for a in answers} == {"r1"}
     assert all([e["experiment"] for e in a["experiments"]] == ["other"] for a in answers)
