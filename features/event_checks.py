@@ -21,6 +21,7 @@ TimeUnit: TypeAlias = Literal["s", "ms", "us"]
 US_PER_UNIT: dict[TimeUnit, int] = {"s": US_PER_SECOND, "ms": 1_000, "us": 1}
 EARLIEST_EVENT_US = 315_532_800 * US_PER_SECOND  # 1980: earlier than any storefront's log
 END_OF_TIME_US = 253_402_300_800 * US_PER_SECOND  # year 10000: ISO-8601 ends before it
+MAX_VALUE = 1e12  # more than anything costs; its square and a billion of them are still numbers
 LATEST = "latest_event_time_us"  # a column, so that rules do not depend on the moment
 TEXT_COLUMNS = ("event_id", "user_id", "session_id", "item_id", "event_type", "request_id")
 
@@ -218,9 +219,9 @@ def _value_column(frame: pl.DataFrame) -> tuple[pl.Expr, list[Rule]]:
         empty = pl.lit(None, pl.Float64).alias("value")
         return empty, [wrong_type("value", dtype, "a number")]
     value = pl.col("value") if "value" in frame.columns else pl.lit(None).alias("value")
-    finite = pl.col("value").is_finite()
+    sound = pl.col("value").is_finite() & (pl.col("value").abs() <= MAX_VALUE)
     return value.cast(pl.Float64), [
-        rule(~finite, "value is ", pl.col("value"), ", expected a finite number")
+        rule(~sound, "value is ", pl.col("value"), f", expected a number up to {MAX_VALUE:g}")
     ]
 
 

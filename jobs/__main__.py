@@ -128,7 +128,7 @@ def night(
             progress=terminal,
             force=force,
         )
-        watch(store, places, now_us, terminal)
+        watch(store, places, _now_us, terminal, notice_s=settings.notice_s)
     show_night(terminal, report)
     terminal.say(f"Report: {write_night_page(settings.reports_dir, report, now_us)}")
     if report.release_id is None:

@@ -37,6 +37,11 @@ class Settings(BaseSettings):
     poll_interval_s: float = Field(default=1.0, gt=0, le=3600)
     keep_releases: int = Field(default=5, ge=2)  # the live one and one to go back to
 
+    @property
+    def notice_s(self) -> float:
+        """After which every server obeys what is written now: two polls, and time to read."""
+        return 2 * self.poll_interval_s + 10
+
     def event_types(self) -> tuple[EventType, ...]:
         """Raises ConfigError for a file that is missing or says something else."""
         if self.event_types_path is None:

@@ -146,21 +146,21 @@ def analyse_experiments(
     name: Annotated[str | None, typer.Argument(help="Empty: all that run")] = None,
 ) -> None:
     """Bring what happened into the lake, look, and write page and JSON into the reports folder."""
-    from jobs.experiments.watching import look, running
+    from jobs.experiments.watching import look
     from jobs.ingest import ingest
     from jobs.plan import Places, night_lock
 
     settings, terminal, now_us = read_settings(), Terminal(), microseconds(_now())
     places = Places.of(settings)
     with Store.open(settings.database_url) as store:
-        chosen = running(store) if name is None else [_named(store, name)]
+        known = StoredExperiments.read(store.documents)
+        chosen = known.running if name is None else [known.get(name)]
         if not chosen:
             terminal.say("No experiment runs.")
             return
         with night_lock(settings.work_dir):
             ingest(store, places, now_us, terminal)
-        for _ in look(store, places, chosen, now_us, terminal):
-            pass
+        look(store, places, chosen, now_us, terminal)
 
 
 @app.command("watch")
@@ -170,14 +170,17 @@ def watch_experiments() -> None:
     One look, for a scheduler to repeat; the night takes one too.
     """
     from jobs.experiments.watching import watch
-    from jobs.ingest import ingest
     from jobs.plan import Places, night_lock
 
-    settings, terminal, now_us = read_settings(), Terminal(), microseconds(_now())
-    places = Places.of(settings)
+    settings, terminal = read_settings(), Terminal()
     with Store.open(settings.database_url) as store, night_lock(settings.work_dir):
-        ingest(store, places, now_us, terminal)
-        watch(store, places, now_us, terminal)
+        watch(
+            store,
+            Places.of(settings),
+            lambda: microseconds(_now()),
+            terminal,
+            notice_s=settings.notice_s,
+        )
 
 
 def benchmark_experiments(

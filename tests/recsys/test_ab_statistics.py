@@ -129,10 +129,23 @@ def test_totals_above_the_cap_count_as_it_in_both_arms() -> None:
     control, variant = np.arange(10.0), np.r_[np.arange(9.0), 1_000.0]
     capped = Metric(name="m", event_type="purchase", cap=0.95)
     found = compare(Sample(totals=control), Sample(totals=variant), capped)
-    limit = np.quantile(np.r_[control, variant], 0.95)
+    both = np.r_[control, variant]
+    limit = np.quantile(both[both > 0], 0.95)
     expected = np.minimum(variant, limit).mean() - np.minimum(control, limit).mean()
     assert found.difference == exactly(expected)
-    assert found.capped_share == pytest.approx(1 / 20)
+    assert found.capped_share == pytest.approx(1 / 18)
+
+
+def test_a_cap_keeps_what_few_bring() -> None:
+    """The quantile of those who bought: of all units it would be 0, and nothing would be left."""
+    rng = np.random.default_rng(4)
+    control, variant = (
+        np.where(rng.random(20_000) < share, rng.gamma(4.0, 10.0, 20_000), 0.0)
+        for share in (0.008, 0.012)
+    )
+    capped = Metric(name="spent", event_type="purchase", of="value", cap=0.99)
+    found = compare(Sample(totals=control), Sample(totals=variant), capped)
+    assert found.lift == pytest.approx(variant.mean() / control.mean() - 1, abs=0.03)
 
 
 def test_an_always_valid_interval_is_its_formula() -> None:
@@ -193,15 +206,38 @@ def test_a_chance_to_win_and_its_risk_are_those_of_a_normal() -> None:
     assert risk(0.3, 0.5) == pytest.approx(np.maximum(-draws, 0).mean(), abs=0.002)
 
 
-def test_the_units_a_plan_needs_reach_its_power() -> None:
-    needed = units_needed(mean=0.1, sd=0.3, lift=0.1, alpha=0.05, power=0.8)
-    assert needed == 28_256  # 4 · 9 · (1.959964 + 0.841621)² / .01, up
-    se = 0.3 * np.sqrt(4 / needed)
-    assert power_of(0.01, se, alpha=0.05) == pytest.approx(0.8, abs=1e-4)
-    assert detectable(se, alpha=0.05, power=0.8) == pytest.approx(0.01, rel=1e-4)
+def test_the_units_a_plan_needs_reach_its_power_by_the_rule_that_decides() -> None:
+    sd, target, n_star = 0.3, 0.01, 5_000
+    se_now = sd * np.sqrt(4 / 1_000)
+    needed = units_needed(target, se_now, 1_000, alpha=0.05, power=0.8, n_star=n_star)
+    assert needed is not None
+    se = sd * np.sqrt(4 / needed)
+    reach = float(sequential.half_width(1.0, needed, alpha=0.05, n_star=n_star))
+    assert stats.norm.sf(reach - target / se) == pytest.approx(0.8, abs=1e-3)
+    found = detectable(se, needed, alpha=0.05, power=0.8, n_star=n_star)
+    assert found == pytest.approx(target, rel=1e-3)
+    once = 4 * 9 * (1.959964 + 0.841621) ** 2 / 0.01  # of one planned look: always fewer
+    assert once < needed < 2.5 * once, "looking every day has its price"
+    more = units_needed(target, se_now, 1_000, alpha=0.05 / 3, power=0.8, n_star=n_star)
+    assert more is not None
+    assert more > needed, "several questions share one chance of error"
+    assert units_needed(1e-12, se_now, 1_000, alpha=0.05, power=0.8, n_star=n_star) is None
+    assert power_of(0.01, 0.3 * np.sqrt(4 / 28_256), alpha=0.05) == pytest.approx(0.8, abs=1e-4)
     assert (days_left(100, 50, 90), days_left(0, 30, 100), days_left(0, 0, 1)) == (0, 4, None)
-    with pytest.raises(DataError, match="expected none of them to be 0"):
-        units_needed(mean=0, sd=1, lift=0.1, alpha=0.05, power=0.8)
+    for nothing in ((0.0, 1.0), (1.0, 0.0), (1.0, np.inf)):
+        with pytest.raises(DataError, match="expected all above 0"):
+            units_needed(*nothing, 100, alpha=0.05, power=0.8, n_star=n_star)
+
+
+def test_a_look_finds_the_detectable_change_as_often_as_planned() -> None:
+    rng, n, hits = np.random.default_rng(8), 2_000, 0
+    se = float(np.sqrt(2 / (n / 2)))
+    shift = detectable(se, n, alpha=0.05, power=0.8, n_star=2_000)
+    for _ in range(400):
+        a, b = rng.normal(size=n // 2), rng.normal(shift, size=n // 2)
+        found = compare(Sample(totals=a), Sample(totals=b), MEAN, n_star=2_000)
+        hits += found.p_anytime is not None and found.p_anytime < 0.05
+    assert hits / 400 == pytest.approx(0.8, abs=0.06)  # 3 standard errors
 
 
 def test_quantiles_of_clustered_values_cover_as_often_as_they_say() -> None:
@@ -212,9 +248,95 @@ def test_quantiles_of_clustered_values_cover_as_often_as_they_say() -> None:
         own = rng.normal(size=150)
         rows = np.repeat(np.arange(150), 1 + rng.poisson(3, 150))
         values = EventValues(values=own[rows] + rng.normal(size=len(rows)), unit_rows=rows)
-        found, se = clustered_quantile(values, 0.75)
-        covered += abs(found - truth) < 1.96 * se
+        found = clustered_quantile(values, 0.75)
+        assert not isinstance(found, str)
+        se = found.parts.std(ddof=1) / np.sqrt(len(found.parts))
+        covered += abs(found.value - truth) < 1.96 * se
     assert 0.9 <= covered / n_runs <= 0.99
+
+
+def test_quantiles_that_jump_or_lie_beyond_the_values_are_no_numbers() -> None:
+    rng = np.random.default_rng(2)
+    rows = np.arange(400)
+    prices = EventValues(values=rng.choice([9.0, 19.0, 29.0, 49.0], 400), unit_rows=rows)
+    assert "too coarse" in str(clustered_quantile(prices, 0.5))
+    few = EventValues(values=rng.normal(size=100), unit_rows=rows[:100])
+    assert "too few values" in str(clustered_quantile(few, 0.99))
+    assert not isinstance(clustered_quantile(few, 0.5), str)
+    metric = Metric(name="basket", event_type="purchase", kind="quantile", quantile=0.5)
+    sample = Sample(totals=np.ones(400), events=prices)
+    assert "too coarse" in str(compare(sample, sample, metric).problem)
+
+
+def test_lifts_are_where_fiellers_lines_meet_and_cover_where_the_control_is_rare() -> None:
+    a, b = a_b()
+    found = compare(Sample(totals=a["clicks"]), Sample(totals=b["clicks"]), MEAN)
+    c, v = a["clicks"], b["clicks"]
+    for end, sign in ((found.lift_low, 1), (found.lift_high, -1)):
+        assert end is not None
+        apart = v.mean() - (1 + end) * c.mean()
+        se = np.sqrt(v.var(ddof=1) / len(v) + (1 + end) ** 2 * c.var(ddof=1) / len(c))
+        reach = ((found.difference or 0) - (found.low or 0)) / (found.se or 1)
+        assert apart == exactly(sign * reach * se)
+    rng, held, n = np.random.default_rng(6), 0, 600
+    for _ in range(n):
+        one, other = (Sample(totals=rng.poisson(0.03, 1_000).astype(float)) for _ in range(2))
+        of = compare(one, other, MEAN)
+        low = -np.inf if of.lift_low is None else of.lift_low
+        high = np.inf if of.lift_high is None else of.lift_high
+        held += low <= 0 <= high
+    assert 0.93 <= held / n <= 0.975
+
+
+def guarded(margin: float, direction: str = "up") -> Metric:
+    return Metric.model_validate(
+        {"name": "orders", "event_type": "purchase", "margin": margin, "direction": direction}
+    )
+
+
+def test_a_guardrails_slack_is_the_contrast_with_what_its_margin_allows() -> None:
+    a, b = a_b()
+    found = compare(Sample(totals=a["clicks"]), Sample(totals=b["clicks"]), guarded(0.1))
+    c, v = a["clicks"], b["clicks"]
+    kept = v.mean() - 0.9 * c.mean()
+    se = np.sqrt(v.var(ddof=1) / len(v) + 0.81 * c.var(ddof=1) / len(c))
+    reach = float(sequential.half_width(1.0, len(c) + len(v), alpha=0.05, n_star=5_000))
+    assert (found.slack_low, found.slack_high) == exactly((kept - reach * se, kept + reach * se))
+    down = compare(Sample(totals=c), Sample(totals=v), guarded(0.1, "down"))
+    assert down.slack_high is not None
+    assert down.slack_high < 0 or down.slack_high > -kept, "the other side of 1.1 controls"
+
+
+@pytest.mark.parametrize(("share", "margin"), [(0.01, 0.02), (0.01, 0.1), (0.05, 0.02)])
+def test_rare_guardrails_are_seldom_said_to_be_harmed(share: float, margin: float) -> None:
+    """A/A, 14 daily looks: units of either arm buy so rarely that one arm often has nobody."""
+    rng, alarms, n_runs, metric = np.random.default_rng(9), 0, 300, guarded(margin)
+    for _ in range(n_runs):
+        arms = [(rng.random(14 * 60) < share).astype(float) for _ in range(2)]
+        for day in range(1, 15):
+            one, other = (Sample(totals=arm[: 60 * day]) for arm in arms)
+            high = compare(one, other, metric).slack_high
+            if high is not None and high < 0:
+                alarms += 1
+                break
+    assert alarms / n_runs <= 0.05
+
+
+def test_an_arm_in_which_nothing_varied_varies_as_the_other_does() -> None:
+    bought = np.r_[np.ones(1), np.zeros(19)]
+    found = compare(Sample(totals=bought), Sample(totals=np.zeros(20)), guarded(0.02))
+    assert found.slack_high is not None
+    assert found.slack_high > 0, "one buyer of twenty proves nothing"
+    assert found.p_value is not None
+    assert found.p_value > 0.1
+
+
+def test_values_too_large_for_a_comparison_are_a_word() -> None:
+    huge = Sample(totals=np.r_[np.zeros(9), 1e300])
+    for pair in ((huge, Sample(totals=np.arange(9.0))), (Sample(totals=np.arange(9.0)), huge)):
+        found = compare(*pair, MEAN)
+        assert "too large" in str(found.problem)
+        assert found.difference is None
 
 
 NOTHING = np.empty(0)

@@ -14,9 +14,9 @@ from features.slates import ASSIGNMENT_SCHEMA
 from jobs.sample import Size, Storefront
 from jobs.sample.experiment import Population, draw_population, frames
 from recsys.evaluation.experiment.analysis import Analysis, analyse
-from recsys.evaluation.experiment.units import sample, units_of
+from recsys.evaluation.experiment.units import samples, units_of
 from recsys.experiments.experiment import Design, Experiment, Metric, Plan, RampStep, Variant
-from recsys.experiments.lifecycle import changed, drafted, reallocated, started
+from recsys.experiments.lifecycle import changed, drafted, reallocated, started, stopped
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 START_US = int(START.timestamp() * 1e6)
@@ -163,7 +163,7 @@ def test_a_metric_that_does_not_vary_is_said_to_be_so() -> None:
 def test_a_metric_whose_values_are_all_null_says_nothing() -> None:
     experiment = running(plan=Plan(goals=(SPENT,)))
     found = looked(crowd(), [event(f"u{n}", 9.6, "purchase") for n in range(400)], experiment)
-    assert found.rows[0].estimate.problem == "no purchase has a value"
+    assert found.rows[0].estimate.problem == "no purchase of control has a value"
     assert found.verdict.standing == "collecting"
 
 
@@ -194,7 +194,7 @@ def test_events_before_the_first_slate_explain_but_do_not_count() -> None:
     early = [event(f"u{n}", 0.5) for n in range(4)]
     late = [event(f"u{n}", 1.5) for n in range(2, 6)]
     units = units_of(*tables(slates, early + late), "user")
-    found = sample(units, CLICKS, "control")  # u0, u2, u4, u6
+    (found,) = samples(units, CLICKS, ["control"])  # u0, u2, u4, u6
     assert found.totals.tolist() == [0, 1, 1, 0]
     assert found.before is not None
     assert found.before.tolist() == [1, 1, 0, 0]
@@ -204,14 +204,16 @@ def test_the_window_after_the_first_slate_ends() -> None:
     metric = Metric(name="clicks", event_type="click", window_days=2)
     slates = [slate("u0", "control", 0), slate("u1", "new", 0)]
     events = [event("u0", 0), event("u0", 1.99), event("u0", 2)]
-    assert sample(units_of(*tables(slates, events), "user"), metric, "control").totals[0] == 2
+    (found,) = samples(units_of(*tables(slates, events), "user"), metric, ["control"])
+    assert found.totals[0] == 2
 
 
 def test_attributed_events_must_name_a_slate_of_the_experiment() -> None:
     metric = Metric(name="clicks", event_type="click", attributed=True)
     slates = [slate("u0", "control", 0), slate("u1", "new", 0)]
     events = [event("u0", 1, request_id="r-u0-0"), event("u0", 2, request_id="r-other")]
-    assert sample(units_of(*tables(slates, events), "user"), metric, "control").totals[0] == 1
+    (found,) = samples(units_of(*tables(slates, events), "user"), metric, ["control"])
+    assert found.totals[0] == 1
 
 
 def test_a_slate_seen_twice_counts_its_unit_once() -> None:
@@ -389,3 +391,165 @@ def test_items_without_a_chance_are_counted_and_forbid_nothing() -> None:
     found = analyse(running(), *rows, as_of_us=as_of_us, unknown_chances=0.25)
     assert "25.0% of the items shown have no propensity" in found.checks[-1].words
     assert found.verdict.standing != "unhealthy"
+
+
+def test_what_comes_after_the_end_does_not_count() -> None:
+    over = stopped(running(), START + timedelta(days=10), "enough")
+    then = looked(crowd(), clicking(), over)
+    late = [event(f"u{u}", 11 + c / 10) for u in range(400) for c in range(30)]
+    later = looked(crowd(), [*clicking(), *late], over, days=45)
+    assert later.rows[0].estimate == then.rows[0].estimate
+    assert (later.days, later.verdict) == (then.days, then.verdict)
+    assert later.verdict.standing == "ship"
+
+
+ORDERS = Metric(name="orders", event_type="purchase", margin=0.05)
+GUARDED = Plan(goals=(CLICKS,), guardrails=(ORDERS,))
+
+
+def buying(rates: tuple[float, float], n: int = 400) -> list[dict[str, object]]:
+    rng = np.random.default_rng(5)
+    return [
+        event(f"u{u}", 9.7 + c / 1_000, "purchase")
+        for u in range(n)
+        for c in range(int(rng.poisson(rates[u % 2])))
+    ]
+
+
+def test_a_better_variant_waits_until_its_guardrails_are_shown_unharmed() -> None:
+    known = looked(crowd(), [*clicking(), *buying((4.0, 6.0))], running(plan=GUARDED))
+    assert known.verdict.standing == "ship"
+    unsure = looked(crowd(), [*clicking(), *buying((0.2, 0.2))], running(plan=GUARDED))
+    assert unsure.verdict.standing == "collecting"
+    assert unsure.verdict.words.startswith("Not yet: new is better by clicks, +")
+    assert "not yet shown to keep within the margin of its guardrails (orders " in (
+        unsure.verdict.words
+    )
+    nothing = looked(crowd(), clicking(), running(plan=GUARDED))
+    assert nothing.verdict.standing == "collecting"
+    assert "orders the metric does not vary between units, margin 5.0%" in nothing.verdict.words
+
+
+def test_harm_where_the_control_has_none_at_all_is_harm() -> None:
+    dismissed = ORDERS.model_copy(update={"direction": "down"})
+    plan = Plan(goals=(CLICKS,), guardrails=(dismissed,))
+    found = looked(crowd(), [*clicking(), *buying((0.0, 5.0))], running(plan=plan))
+    assert found.verdict.standing == "harmful"
+    assert found.rows[-1].estimate.lift is None
+
+
+def test_a_handful_of_units_has_no_verdict_however_far_apart() -> None:
+    plan = Plan(goals=(CLICKS,), guardrails=(ORDERS,))
+    clicks = [event(f"u{u}", 9.6 + c / 1_000) for u in range(8) for c in range(u % 2 * 10 + u % 3)]
+    found = looked(crowd(8), [*clicks, event("u0", 9.7, "purchase")], running(plan=plan))
+    assert found.verdict.standing == "collecting"
+    assert "4 units in a variant, at least 100 are needed" in found.verdict.words
+
+
+def test_days_without_traffic_are_no_days() -> None:
+    steps = (RampStep(at=START + timedelta(days=9), coverage=1.0),)
+    late = [row | {"shown_at_us": START_US + 9 * US_PER_DAY} for row in crowd()]
+    found = looked(late, clicking(), running(coverage=0.0, ramp=steps))
+    assert found.days == pytest.approx(1.0)
+    assert "at least 7 days were planned" in found.verdict.words
+
+
+def test_a_variant_that_loses_its_values_is_unhealthy_and_no_result() -> None:
+    bought = [event(f"u{u}", 9.6, "purchase", value=None if u % 2 else 5.0 + u) for u in range(400)]
+    plan = Plan(goals=(SPENT,), guardrails=(SPENT.model_copy(update={"margin": 0.1, "name": "g"}),))
+    found = looked(crowd(), bought, running(plan=plan))
+    assert found.verdict.standing == "unhealthy"
+    assert "purchase comes without a value from unequal shares" in found.verdict.words
+    assert found.rows[0].estimate.problem == "no purchase of new has a value"
+
+
+def test_slates_told_twice_count_once_in_a_ratio() -> None:
+    once = looked(crowd(), clicking(), running(plan=Plan(goals=(RATE,))))
+    twice = [row for n, row in enumerate(crowd()) for _ in range(1 + n % 2)]
+    again = looked(twice, clicking(), running(plan=Plan(goals=(RATE,))))
+    assert again.rows[0].estimate == once.rows[0].estimate
+
+
+def moving_bandit(n_periods: int, shares: float = 0.45) -> Experiment:
+    bandit = running(kind="bandit")
+    for period in range(1, n_periods):
+        share = shares if period % 2 else 1 - shares
+        bandit = reallocated(bandit, START + timedelta(days=period), (share, 1 - share))
+    return bandit
+
+
+def test_who_comes_in_every_period_of_a_bandit_is_one_person() -> None:
+    """A/A; habits last and hardly anybody changes sides, so periods repeat each other."""
+    n, n_periods, z = 200, 6, []
+    bandit = moving_bandit(n_periods)
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        habit, place = rng.gamma(1.0, 3.0, n), rng.random(n)
+        slates, clicks = [], []
+        for period in range(n_periods):
+            edge = 0.5 if period == 0 else (0.45 if period % 2 else 0.55)
+            for u in range(n):
+                day = period + 0.1
+                slates.append(slate(f"u{u}", ("control", "new")[int(place[u] >= edge)], day))
+                times = rng.poisson(habit[u])
+                clicks += [event(f"u{u}", day + 0.001 * (c + 1)) for c in range(times)]
+        found = looked(slates, clicks, bandit, days=n_periods).rows[0].estimate
+        assert found.se is not None
+        assert found.n_control + found.n_variant < 1.4 * n, "persons, not their periods"
+        z.append((found.difference or 0.0) / found.se)
+    assert 0.75 < np.std(z) < 1.3  # 1 ± 3 standard errors of 60
+
+
+def test_a_bandits_shares_are_checked_by_who_came_in_which_period() -> None:
+    bandit = reallocated(running(kind="bandit"), START + timedelta(days=5), (0.1, 0.9))
+    rng = np.random.default_rng(2)
+    fair = [
+        slate(f"u{u}", ("control", "new")[int(rng.random() < (0.5 if u < 500 else 0.9))], day)
+        for u in range(1_000)
+        for day in [1.0 if u < 500 else 6.0]
+    ]
+    clicks = [event(f"u{u}", 7) for u in range(0, 1_000, 3)]
+    words = {c.name: c for c in looked(fair, clicks, bandit).checks}
+    assert not words["shares"].is_alarm
+    lost = [row for n, row in enumerate(fair) if row["variant"] == "control" or n % 3]
+    assert looked(lost, clicks, bandit).verdict.standing == "unhealthy"
+
+
+def test_what_a_bandit_did_to_somebody_is_not_their_time_before() -> None:
+    """Who saw "new" clicks on the next morning too, before their first slate of that period."""
+    bandit = moving_bandit(2, shares=0.5)
+    slates = [
+        slate(f"u{u}", ("control", "new")[u % 2], day) for u in range(400) for day in (0.5, 1.5)
+    ]
+    clicks = [event(f"u{u}", 1.2 + c / 100) for u in range(1, 400, 2) for c in range(1 + u % 5)]
+    found = looked(slates, clicks, bandit, days=2)
+    told = {check.name: check for check in found.checks}
+    assert not told["time before"].is_alarm
+
+
+def test_days_left_are_those_of_the_rule_that_decides() -> None:
+    """Uneven shares need longer, and so do more goals."""
+
+    def left(weights: tuple[float, float], goals: int = 1) -> int:
+        rng = np.random.default_rng(1)
+        named = [
+            (f"u{u}", ("control", "new")[int(rng.random() < weights[1])]) for u in range(2_000)
+        ]
+        slates = [slate(user, variant, 9.0) for user, variant in named]
+        clicks = [event(user, 9.5 + c / 99) for user, _ in named for c in range(rng.poisson(1.0))]
+        variants = tuple(
+            Variant(key=key, weight=w) for key, w in zip(("control", "new"), weights, strict=True)
+        )
+        plan = Plan(goals=tuple(CLICKS.model_copy(update={"name": f"g{n}"}) for n in range(goals)))
+        found = looked(slates, clicks, running(variants=variants, plan=plan))
+        assert found.days_left is not None
+        return found.days_left
+
+    even, uneven, many = left((0.5, 0.5)), left((0.95, 0.05)), left((0.5, 0.5), goals=5)
+    assert even < uneven / 3
+    assert even < many
+
+
+def test_the_json_names_no_tester() -> None:
+    found = looked(crowd(), clicking(), running(overrides={"secret-name": "new"}))
+    assert "secret-name" not in json.dumps(found.as_json())

@@ -188,7 +188,17 @@ def test_the_preference_is_students_t_on_the_units() -> None:
     assert found.anytime_low < low
 
 
-@pytest.mark.parametrize("taken", [[], [1.0], [1.0, 1.0, 1.0], [0.0, 0.0]])
+def test_a_unanimous_preference_is_the_surest_of_all() -> None:
+    found = preference(np.ones(1_000), alpha=0.05, n_star=5_000)
+    assert (found.d, found.problem) == (0.5, None)
+    assert found.p_anytime is not None
+    assert found.p_anytime < 1e-9
+    few = preference(np.ones(3), alpha=0.05, n_star=5_000)
+    assert few.p_anytime is not None
+    assert few.p_anytime > 0.2, "three may agree by chance"
+
+
+@pytest.mark.parametrize("taken", [[], [1.0], [0.0, 0.0]])
 def test_too_few_or_equal_preferences_are_a_word_and_no_number(taken: list[float]) -> None:
     found = preference(np.array(taken, np.float64), alpha=0.05, n_star=5_000)
     assert found.problem

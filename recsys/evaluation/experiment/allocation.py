@@ -11,33 +11,29 @@ from scipy import stats
 
 from features.arrays import Float64Array
 from features.errors import DataError
+from recsys.evaluation.experiment.estimates import Arm
 from recsys.experiments.lifecycle import FLOOR
 
 MIN_UNITS = 100  # of each variant, before any share moves
 _STEPS = 2_001  # of the quadrature, whose error then is far below a bucket
 
 
-def shares(
-    means: Sequence[float | None],
-    ses: Sequence[float | None],
-    units: Sequence[int],
-    *,
-    up: bool = True,
-    floor: float = FLOOR,
-) -> tuple[float, ...]:
-    """Sum 1, none below `floor`; equal ones while a variant has few units or no mean.
+def shares(arms: Sequence[Arm], *, up: bool = True, floor: float = FLOOR) -> tuple[float, ...]:
+    """Sum 1, none below `floor`; equal ones while a variant has few units or nothing varies.
 
-    `means` and their standard errors in the order of the variants; `up`: more is better.
+    `up`: more is better.
     """
-    n = len(means)
+    n = len(arms)
     if not n * floor < 1:
         raise DataError(f"found the floor {floor:g} for {n} variants, expected less than 1 in all")
-    m = np.array([np.nan if mean is None else mean for mean in means], np.float64)
-    se = np.array([np.nan if value is None else value for value in ses], np.float64)
-    known = np.isfinite(m) & np.isfinite(se) & (se > 0)
-    if min(units) < MIN_UNITS or not known.all():
+    most = max(arms, key=lambda arm: arm.variance * arm.n)
+    known = [arm.varying_as(most) for arm in arms]
+    means = np.array([arm.value for arm in known], np.float64)
+    ses = np.sqrt(np.array([arm.variance for arm in known], np.float64))
+    is_known = np.isfinite(means) & np.isfinite(ses) & (ses > 0)
+    if min(arm.n for arm in arms) < MIN_UNITS or not is_known.all():
         return (1 / n,) * n
-    chances = best_chances(m if up else -m, se)
+    chances = best_chances(means if up else -means, ses)
     return tuple((floor + (1 - n * floor) * chances).tolist())
 
 

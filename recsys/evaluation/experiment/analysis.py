@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import polars as pl
 from pydantic import TypeAdapter
@@ -13,17 +12,18 @@ from features.errors import DataError
 from features.events import US_PER_DAY
 from recsys.evaluation.bootstrap import holm
 from recsys.evaluation.experiment.allocation import shares
-from recsys.evaluation.experiment.estimates import Estimate, arms_of, compare, too_few
+from recsys.evaluation.experiment.estimates import Estimate, compare
 from recsys.evaluation.experiment.health import Check, checks
 from recsys.evaluation.experiment.impact import Impact, covered_days, impacts
 from recsys.evaluation.experiment.power import days_left, units_needed
-from recsys.evaluation.experiment.strata import Pair, combined, compare_strata
+from recsys.evaluation.experiment.samples import Sample
+from recsys.evaluation.experiment.strata import combined, compare_strata
 from recsys.evaluation.experiment.units import (
     Units,
     look_times,
     of_phase,
     problem_of,
-    sample,
+    samples,
     units_of,
 )
 from recsys.evaluation.experiment.verdict import Row, Verdict, verdict
@@ -72,8 +72,10 @@ class Analysis:
     verdict: Verdict
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, times in microseconds or ISO 8601."""
-        found: dict[str, Any] = TypeAdapter(Analysis).dump_python(self, mode="json")
+        """Plain values, times in microseconds or ISO 8601; without the names of who tried it."""
+        found: dict[str, Any] = TypeAdapter(Analysis).dump_python(
+            self, mode="json", exclude={"experiment": {"design": {"overrides"}}}
+        )
         return found
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -101,7 +103,7 @@ def analyse(
 ) -> Analysis:
     """The newest phase, or the one given, as it was known at `as_of_us`.
 
-    `assignments` (ASSIGNMENT_SCHEMA) and `events` (EVENT_SCHEMA) may hold more than is needed;
+    `assignments` (ASSIGNMENT_SCHEMA) and `events` (as for `units_of`) may hold more than is needed;
     events reach back as far as the longest `cuped_days`. `unknown_chances` is the share of the
     items shown whose propensity is null. DataError for what never ran.
     """
@@ -113,31 +115,34 @@ def analyse(
             f"{experiment.name!r} is interleaved: its slates are compared, not its units"
         )
     edges_us = [microseconds(allocation.at) for allocation in phase.allocations]
-    mine = of_phase(assignments, experiment.name, phase.number, as_of_us)
-    units = units_of(mine, events, phase.unit, edges_us)
-    units = units.seen_before(as_of_us)
+    started_us = microseconds(phase.started_at)
+    # what comes after the end was answered by the control, or belongs to another phase
+    until_us = as_of_us if phase.ended_at is None else min(as_of_us, microseconds(phase.ended_at))
+    mine = of_phase(assignments, experiment.name, phase.number, until_us)
+    units = units_of(mine, events, phase.unit, edges_us).seen_before(until_us)
     design, plan = experiment.design, experiment.design.plan
     variants = [variant.key for variant in design.variants]
-    started_us = microseconds(phase.started_at)
-    until_us = as_of_us if phase.ended_at is None else min(as_of_us, microseconds(phase.ended_at))
-    days = max(0.0, (until_us - started_us) / US_PER_DAY)
+    first_us = units.table["first_us"].min()
+    began_us = first_us if isinstance(first_us, int) else until_us
+    days = max(0.0, (until_us - began_us) / US_PER_DAY)
     found = checks(
         units,
         variants,
-        None if design.kind == "bandit" else phase.weights,
+        [phase.weights, *(allocation.weights for allocation in phase.allocations)],
         plan.goals,
         as_of_us=as_of_us,
         is_running=experiment.status == "running" and phase.ended_at is None,
         unknown_chances=unknown_chances,
     )
     rows = tuple(_rows(units, variants, plan))
-    left = _days_left(units, variants, plan, days)
+    counts = units.counts(variants)
+    left = _days_left(rows, plan, units=sum(counts), days=days)
     return Analysis(
         experiment=experiment,
         phase=phase,
         as_of_us=as_of_us,
         days=days,
-        units=dict(zip(variants, units.counts(variants), strict=True)),
+        units=dict(zip(variants, counts, strict=True)),
         n_multiple=units.n_multiple,
         n_overrides=units.n_overrides,
         n_held_out=units.n_held_out,
@@ -146,10 +151,10 @@ def analyse(
         rows=rows,
         looks=tuple(_looks(units, variants, plan, started_us, until_us)),
         slices=tuple(_slices(units, variants, plan)),
-        impact=tuple(impacts(rows, len(units.table) / covered_days(design, started_us, until_us))),
+        impact=tuple(impacts(rows, sum(counts) / covered_days(design, started_us, until_us))),
         days_left=left,
         next_shares=_next_shares(units, variants, plan) if design.kind == "bandit" else None,
-        verdict=verdict(rows, found, plan, days=days, days_left=left),
+        verdict=verdict(rows, found, plan, units=min(counts), days=days, days_left=left),
     )
 
 
@@ -169,17 +174,16 @@ def _compared(
 ) -> Iterator[Row]:
     parts = _periods(units)
     for metric in metrics:
-        problem = problem_of(units, metric)
-        for variant in variants[1:]:
-            pairs = [
-                (sample(part, metric, variants[0]), sample(part, metric, variant)) for part in parts
-            ]
-            yield Row(
-                role=role,
-                metric=metric,
-                variant=variant,
-                estimate=_estimate(pairs, metric, plan, problem),
+        problem = problem_of(units, metric, variants)
+        strata = [samples(part, metric, variants) for part in parts]
+        for number, variant in enumerate(variants[1:], start=1):
+            sizes = [sum(len(of[side]) for of in strata) for side in (0, number)]
+            estimate = (
+                Estimate(n_control=sizes[0], n_variant=sizes[1], problem=problem)
+                if problem
+                else _estimate(strata, number, metric, plan)
             )
+            yield Row(role=role, metric=metric, variant=variant, estimate=estimate)
 
 
 def _periods(units: Units) -> list[Units]:
@@ -189,14 +193,15 @@ def _periods(units: Units) -> list[Units]:
 
 
 def _estimate(
-    pairs: Sequence[Pair], metric: Metric, plan: Plan, problem: str | None = None
+    strata: Sequence[Sequence[Sample]], variant: int, metric: Metric, plan: Plan
 ) -> Estimate:
-    if problem:
-        n_control, n_variant = (sum(len(pair[side]) for pair in pairs) for side in (0, 1))
-        return Estimate(n_control=n_control, n_variant=n_variant, problem=problem)
-    if len(pairs) > 1:
-        return compare_strata(pairs, metric, plan)
-    return compare(*pairs[0], metric, alpha=plan.alpha, n_star=plan.n_star, power=plan.power)
+    """Of the variant of that number against the first."""
+    if len(strata) > 1:
+        return compare_strata(strata, variant, metric, plan)
+    (of,) = strata
+    return compare(
+        of[0], of[variant], metric, alpha=plan.alpha, n_star=plan.n_star, power=plan.power
+    )
 
 
 def _adjusted(rows: Sequence[Row]) -> list[Row]:
@@ -219,9 +224,7 @@ def _looks(
 
 
 def _slices(units: Units, variants: Sequence[str], plan: Plan) -> Iterator[Slice]:
-    old = units.events.join(units.table.select("unit", "first_us"), on="unit")
-    old = old.filter(pl.col("event_time_us") < pl.col("first_us"))
-    returning = pl.col("unit").is_in(old["unit"].unique().implode())
+    returning = pl.col("row").is_in(units.before["row"].unique().implode())
     parts = [("shoppers", "returning", returning), ("shoppers", "new", ~returning)]
     placements = units.table["placement"].unique().sort().to_list()
     if len(placements) > 1:
@@ -239,46 +242,36 @@ def _traffic(units: Units) -> tuple[tuple[int, str, int], ...]:
     return tuple(counted.iter_rows())
 
 
-def _days_left(units: Units, variants: Sequence[str], plan: Plan, days: float) -> int | None:
-    """Until the first goal can show the target lift with the planned power."""
-    goal = plan.goals[0]
-    arms = len(variants)
-    n = sum(units.counts(variants))
-    if goal.kind == "quantile" or days <= 0 or min(units.counts(variants)) < 2:
-        return None
-    control, other = (sample(units, goal, variant) for variant in variants[:2])
-    known = _estimate([(control, other)], goal, plan)
-    if known.se is None or not known.control_value:
-        return None
-    sd = known.se / np.sqrt(1 / len(control) + 1 / len(other))
-    needed = units_needed(
-        mean=abs(known.control_value),
-        sd=float(sd),
-        lift=plan.target_lift,
-        alpha=plan.alpha,
-        power=plan.power,
-    )
-    return days_left(n, n / days, needed * arms // 2)
+def _days_left(rows: Sequence[Row], plan: Plan, *, units: int, days: float) -> int | None:
+    """Until the first goal can show the target lift with the planned power, of every variant."""
+    of_first = [row for row in rows if row.metric == plan.goals[0]]
+    n_asked = sum(row.role == "goal" for row in rows)  # Holm: each at this level at worst
+    needed = []
+    for row in of_first:
+        e = row.estimate
+        if not e.se or not e.control_value or days <= 0:
+            return None
+        found = units_needed(
+            plan.target_lift * abs(e.control_value),
+            e.se,
+            units,
+            alpha=plan.alpha / n_asked,
+            power=plan.power,
+            n_star=plan.n_star,
+        )
+        if found is None:
+            return None
+        needed.append(found)
+    return days_left(units, units / days, max(needed)) if needed else None
 
 
 def _next_shares(units: Units, variants: Sequence[str], plan: Plan) -> tuple[float, ...]:
     """By the first goal; of periods in which a variant has too few units nothing is known."""
-    goal, parts = plan.goals[0], _periods(units)
-    known = []
-    for part in parts:
-        samples = [sample(part, goal, variant) for variant in variants]
-        if all(too_few(one, one, goal) is None for one in samples):
-            known.append(([arms_of(one, one, goal)[0][0] for one in samples], len(part.table)))
-    if not known:
+    goal = plan.goals[0]
+    whole = combined([samples(part, goal, variants) for part in _periods(units)], goal)
+    if isinstance(whole, str):
         return (1 / len(variants),) * len(variants)
-    sizes = [size for _, size in known]
-    found = [combined([arms[n] for arms, _ in known], sizes) for n in range(len(variants))]
-    return shares(
-        [arm.value for arm in found],
-        [float(np.sqrt(arm.variance)) for arm in found],
-        [arm.n for arm in found],
-        up=goal.direction == "up",
-    )
+    return shares(whole.arms, up=goal.direction == "up")
 
 
 def _flat(row: Row) -> dict[str, object]:

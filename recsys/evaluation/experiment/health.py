@@ -1,16 +1,17 @@
 """Whether an experiment may be read at all; asked before any result is looked at."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from features.events import US_PER_DAY
 from recsys.evaluation.experiment import srm
 from recsys.evaluation.experiment.estimates import compare
 from recsys.evaluation.experiment.samples import Sample
-from recsys.evaluation.experiment.units import Units, sample
+from recsys.evaluation.experiment.units import Units, samples, valued
 from recsys.experiments.experiment import Metric
 
 MAX_MULTIPLE = 0.01  # of the units; above it who is left out may depend on the variant
@@ -30,32 +31,61 @@ class Check:
 def checks(
     units: Units,
     variants: Sequence[str],
-    weights: Sequence[float] | None,
+    weights: Sequence[Sequence[float]],
     metrics: Sequence[Metric],
     *,
     as_of_us: int,
     is_running: bool,
     unknown_chances: float | None = None,
 ) -> tuple[Check, ...]:
-    """Traffic, shares, units in several variants, the time before, and whether slates arrive.
+    """Traffic, shares, units in several variants, the time before, values, whether slates arrive.
 
-    `weights` are the planned shares; None where they moved, as a bandit's do. `unknown_chances`
-    is the share of the items shown whose propensity is null.
+    `weights` are the planned shares by period: one, unless they moved, as a bandit's do.
+    `unknown_chances` is the share of the items shown whose propensity is null.
     """
     counts = units.counts(variants)
     empty = [v for v, n in zip(variants, counts, strict=True) if n == 0]
     if empty:
         words = f"No unit has been given {', '.join(empty)} yet."
         return (Check("traffic", is_alarm=True, words=words),)
-    found = [_multiple(units), _before(units, variants, metrics)]
-    if weights is not None:
-        found.insert(0, _shares(counts, variants, weights))
+    found = [
+        _shares(counts, variants, _planned(units, weights)),
+        _multiple(units),
+        _before(units.persons, variants, metrics),
+        *_values(units, variants, metrics),
+    ]
     if is_running:
         found.append(silence(units.slates["shown_at_us"], as_of_us))
     if unknown_chances is not None:
         words = f"{unknown_chances:.1%} of the items shown have no propensity: no replay uses them."
         found.append(Check("propensities", is_alarm=False, words=words))
     return tuple(found)
+
+
+def _planned(units: Units, weights: Sequence[Sequence[float]]) -> list[float]:
+    """The shares in which those who came in each period were to be dealt."""
+    n_by_period = dict(units.persons.table.group_by("period").len().iter_rows())
+    n = np.array([n_by_period.get(period, 0) for period in range(len(weights))], np.float64)
+    mixed: list[float] = (n @ np.array(weights, np.float64) / n.sum()).tolist()
+    return mixed
+
+
+def _values(units: Units, variants: Sequence[str], metrics: Sequence[Metric]) -> Iterator[Check]:
+    """Whether one variant loses the values that another one logs."""
+    for metric in metrics:
+        if metric.of != "value" and metric.kind != "quantile":
+            continue
+        told = {variant: valued(units, metric, variant) for variant in variants}
+        table = np.array([(acted - lost, lost) for acted, lost in told.values()])
+        if (table.sum(axis=0) == 0).any() or (table.sum(axis=1) == 0).any():
+            continue  # all have values, or none has, or nobody did anything in a variant
+        if stats.chi2_contingency(table, correction=False).pvalue < srm.ALARM:
+            named = ", ".join(f"{v} {lost:,} of {acted:,}" for v, (acted, lost) in told.items())
+            words = (
+                f"{metric.event_type} comes without a value from unequal shares of the units that "
+                f"have one ({named}): {metric.name} compares what is logged, not what happened."
+            )
+            yield Check("values", is_alarm=True, words=words)
 
 
 def _shares(counts: Sequence[int], variants: Sequence[str], weights: Sequence[float]) -> Check:
@@ -96,7 +126,7 @@ def _before(units: Units, variants: Sequence[str], metrics: Sequence[Metric]) ->
     for metric in metrics:
         if metric.kind not in ("mean", "proportion"):
             continue
-        past = [sample(units, metric, variant).before for variant in variants]
+        past = [sample.before for sample in samples(units, metric, variants)]
         if any(numbers is None for numbers in past):
             continue
         control, *others = (Sample(totals=numbers) for numbers in past if numbers is not None)

@@ -67,7 +67,9 @@ class Interleaved:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, times in microseconds or ISO 8601."""
-        found: dict[str, Any] = TypeAdapter(Interleaved).dump_python(self, mode="json")
+        found: dict[str, Any] = TypeAdapter(Interleaved).dump_python(
+            self, mode="json", exclude={"experiment": {"design": {"overrides"}}}
+        )
         return found
 
     def table(self) -> pd.DataFrame:
@@ -100,12 +102,12 @@ def analyse_interleaved(
     if experiment.design.kind != "interleave":
         raise DataError(f"{experiment.name!r} is not interleaved: its units are compared")
     plan = experiment.design.plan
-    slates = _slates(of_phase(assignments, experiment.name, phase.number, as_of_us), phase)
-    places = _places(slates, exposures)
-    taken = _taken(places, events.filter(pl.col("event_time_us") < as_of_us))
     until_us = as_of_us if phase.ended_at is None else min(as_of_us, microseconds(phase.ended_at))
-    started_us = microseconds(phase.started_at)
-    days = max(0.0, (until_us - started_us) / US_PER_DAY)
+    slates = _slates(of_phase(assignments, experiment.name, phase.number, until_us), phase)
+    places = _places(slates, exposures)
+    taken = _taken(places, events.filter(pl.col("event_time_us") < until_us))
+    started_us, first_us = microseconds(phase.started_at), slates["shown_at_us"].min()
+    days = (until_us - first_us) / US_PER_DAY if isinstance(first_us, int) else 0.0
     firsts = _first_places(places)
     is_running = experiment.status == "running" and phase.ended_at is None
     found = _checks(slates, firsts, as_of_us if is_running else None)
@@ -134,6 +136,7 @@ def _slates(assignments: pl.DataFrame, phase: Phase) -> pl.DataFrame:
         assignments.with_columns(unit=unit_of(phase.unit))
         .filter(drafted)
         .drop_nulls(["unit", "teams"])
+        .unique("request_id", keep="first", maintain_order=True)
         .select("unit", "request_id", "shown_at_us", "teams")
         .with_columns(first_us=pl.col("shown_at_us").min().over("unit"))
     )

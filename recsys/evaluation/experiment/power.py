@@ -1,41 +1,55 @@
-"""How many units an answer needs: planned before, asked again while the experiment runs."""
+"""How many units an answer needs, by the rule that decides: the always-valid interval."""
 
 import math
 
 from scipy import stats
 
 from features.errors import DataError
+from recsys.evaluation.experiment import sequential
+
+MAX_UNITS = 1e12  # more than there are people: no experiment waits for them
 
 
-def detectable(se: float, *, alpha: float, power: float) -> float:
-    """The smallest true difference that is found with that power, in the metric's units.
+def detectable(se: float, n: float, *, alpha: float, power: float, n_star: float) -> float:
+    """The smallest true difference that a look at n units finds with that power, in its units.
 
-    (z_{1 - α/2} + z_power) · se, two-sided and with equal variances under both hypotheses.
+    (half width of the always-valid interval in standard errors + z_power) · se.
     """
-    return float((stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)) * se)
+    reach = float(sequential.half_width(1.0, n, alpha=alpha, n_star=n_star))
+    return (reach + float(stats.norm.ppf(power))) * se
 
 
 def units_needed(
-    *, mean: float, sd: float, lift: float, alpha: float, power: float, share: float = 0.5
-) -> int:
-    """Of both arms together, so that a relative change of `lift` is found with that power.
+    difference: float, se: float, n: float, *, alpha: float, power: float, n_star: float
+) -> int | None:
+    """Of all arms together, where n of them have left the standard error `se`.
 
-    `share` is the variant's part of them. The variance of a difference of means is
-    sd² (1/(n·share) + 1/(n·(1 - share))).
+    None where no number of units that there can be is enough. Several questions share one chance
+    of error: give `alpha` divided by their number.
     """
-    if not 0 < share < 1:
-        raise DataError(f"found the share {share}, expected one between 0 and 1")
-    if mean == 0 or sd == 0 or lift == 0:
+    if not (difference > 0 and se > 0 and n > 0 and math.isfinite(se)):
         raise DataError(
-            f"found mean {mean:g}, standard deviation {sd:g} and lift {lift:g}, expected none of "
-            "them to be 0: without them no number of units can be told"
+            f"found the difference {difference:g}, standard error {se:g} and {n:g} units, expected "
+            "all above 0: without them no number of units can be told"
         )
-    unit = detectable(sd * math.sqrt(1 / share + 1 / (1 - share)), alpha=alpha, power=power)
-    return math.ceil((unit / (lift * mean)) ** 2)
+
+    def finds(units: float) -> bool:
+        then = se * math.sqrt(n / units)
+        return detectable(then, units, alpha=alpha, power=power, n_star=n_star) <= difference
+
+    low, high = 1.0, 2.0
+    while not finds(high):
+        low, high = high, 2 * high
+        if high > MAX_UNITS:
+            return None
+    while high - low > max(0.5, 1e-6 * high):
+        middle = (low + high) / 2
+        low, high = (low, middle) if finds(middle) else (middle, high)
+    return math.ceil(high)
 
 
 def power_of(difference: float, se: float, *, alpha: float) -> float:
-    """The chance that a two-sided test finds a true difference."""
+    """The chance that a two-sided test at one planned look finds a true difference."""
     z, cut = abs(difference) / se, stats.norm.ppf(1 - alpha / 2)
     return float(stats.norm.cdf(z - cut) + stats.norm.cdf(-z - cut))
 

@@ -41,9 +41,10 @@ def preference(wins: Float64Array, *, alpha: float, n_star: int) -> Preference:
     told = Preference(n=n, wins=counts)
     if n < 2:
         return replace(told, problem="fewer than two units took anything from one of the rankings")
+    if not wins.any():
+        return replace(told, d=0.0, problem=f"all {n} units are tied")
     d, se = float(wins.mean() / 2), float(wins.std(ddof=1) / 2 / math.sqrt(n))
-    if se == 0:
-        return replace(told, d=d, problem=f"all {n} units prefer the same")
+    se = se or 0.5 / math.sqrt(n)  # all prefer the same: as if nobody had a preference
     fixed = float(stats.t.ppf(1 - alpha / 2, n - 1)) * se
     always = float(sequential.half_width(se, n, alpha=alpha, n_star=n_star))
     return replace(

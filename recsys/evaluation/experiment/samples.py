@@ -25,6 +25,7 @@ class Sample:
     before: Float64Array | None = None  # (n,)
     before_denominators: Float64Array | None = None  # (n,)
     events: EventValues | None = None
+    persons: Int64Array | None = None  # (n,) whose unit it is, where one person may be several
 
     def __post_init__(self) -> None:
         columns = (self.totals, self.denominators, self.before, self.before_denominators)

@@ -1,47 +1,93 @@
 """The same comparison where the variants' shares changed in time, as a bandit's do.
 
 Means over all time would compare who came when as much as what was shown: each period is compared
-by itself, and the periods are put together by their shares of all units.
+by itself, and the periods are put together by their shares of all units. Whoever comes in several
+periods is one person all the time: what they add to the error is summed before it is squared.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
-from recsys.evaluation.experiment.estimates import Arm, Estimate, arms_of, judged, too_few
+import numpy as np
+
+from features.arrays import Float64Array
+from recsys.evaluation.experiment.estimates import Arm, Estimate, judged, sides_of, too_few
 from recsys.evaluation.experiment.samples import Sample
 from recsys.experiments.experiment import Metric, Plan
 
-Pair = tuple[Sample, Sample]  # of the control and of the variant
+
+@dataclass(frozen=True, slots=True)
+class Combined:
+    """All variants over all usable periods; `parts` (persons, variants) of each value's error."""
+
+    arms: tuple[Arm, ...]
+    parts: Float64Array
+
+    def covariance(self, one: int, other: int) -> float:
+        return float(self.parts[:, one] @ self.parts[:, other])
 
 
-def compare_strata(strata: Sequence[Pair], metric: Metric, plan: Plan) -> Estimate:
-    """Σ w_p value_p with variance Σ w_p² variance_p; w_p is the period's share of the units.
+def combined(strata: Sequence[Sequence[Sample]], metric: Metric) -> Combined | str:
+    """`strata` are the samples of all variants by period; or why nothing can be said.
 
-    Periods in which a side has too few units are left out.
+    Σ w_p value_p, w_p being the period's share of the units; its variance is that of the sums of
+    persons' parts. Periods in which a side has too few units are left out.
     """
-    usable = [pair for pair in strata if too_few(*pair, metric) is None]
-    used = usable or strata[:1]
-    told = Estimate(
-        n_control=sum(len(control) for control, _ in used),
-        n_variant=sum(len(variant) for _, variant in used),
-    )
-    if not usable:
-        problem = too_few(*used[0], metric) if used else "no units"
-        return replace(told, problem=f"in every period: {problem}")
-    sizes = [len(control) + len(variant) for control, variant in usable]
-    arms = [arms_of(*pair, metric)[0] for pair in usable]
-    first, second = (combined([pair[side] for pair in arms], sizes) for side in (0, 1))
+    problems = [_problem(samples, metric) for samples in strata]
+    usable = [s for s, problem in zip(strata, problems, strict=True) if problem is None]
+    found = [(samples, sides_of(samples, metric)) for samples in usable]
+    told = [(samples, sides[0]) for samples, sides in found if not isinstance(sides, str)]
+    if not told:
+        words = next((sides for _, sides in found if isinstance(sides, str)), None)
+        return f"in every period: {words or problems[0] if problems else 'no units'}"
+    sizes = np.array([sum(map(len, samples)) for samples, _ in told], np.float64)
+    shares = (sizes / sizes.sum()).tolist()
+    persons = [[_persons(s, metric) for s in samples] for samples, _ in told]
+    n_persons = 1 + max(int(who.max()) for period in persons for who in period)
+    k = len(told[0][0])
+    parts, came = np.zeros((n_persons, k)), np.zeros((n_persons, k), np.bool_)
+    values = [0.0] * k
+    for share, (_, sides), period in zip(shares, told, persons, strict=True):
+        for arm, (side, who) in enumerate(zip(sides, period, strict=True)):
+            values[arm] += share * side.value
+            own = share * side.parts / len(side.parts)
+            parts[:, arm] += np.bincount(who, own, minlength=n_persons)
+            came[who, arm] = True
+    n = came.sum(axis=0)
+    variances = (parts**2).sum(axis=0) * n / np.maximum(n - 1, 1)
+    arms = zip(n.tolist(), values, variances.tolist(), strict=True)
+    return Combined(tuple(Arm(*arm) for arm in arms), parts)
+
+
+def compare_strata(
+    strata: Sequence[Sequence[Sample]], variant: int, metric: Metric, plan: Plan
+) -> Estimate:
+    """The variant of that number against the first."""
+    pairs = [(samples[0], samples[variant]) for samples in strata]
+    whole = combined(pairs, metric)
+    if isinstance(whole, str):
+        n_control, n_variant = (sum(len(pair[side]) for pair in pairs) for side in (0, 1))
+        return Estimate(n_control=n_control, n_variant=n_variant, problem=whole)
+    first, second = whole.arms
     return judged(
-        told, first, second, metric, alpha=plan.alpha, n_star=plan.n_star, power=plan.power
+        Estimate(n_control=first.n, n_variant=second.n),
+        first,
+        second,
+        metric,
+        alpha=plan.alpha,
+        n_star=plan.n_star,
+        power=plan.power,
+        covariance=whole.covariance(0, 1),
     )
 
 
-def combined(arms: Sequence[Arm], sizes: Sequence[int]) -> Arm:
-    """One side over all periods; `sizes` are the units of the periods, of all sides."""
-    shares = [size / sum(sizes) for size in sizes]
-    return Arm(
-        n=sum(arm.n for arm in arms),
-        value=sum(w * arm.value for w, arm in zip(shares, arms, strict=True)),
-        variance=sum(w**2 * arm.variance for w, arm in zip(shares, arms, strict=True)),
-        degrees=sum(arm.degrees for arm in arms),
-    )
+def _problem(samples: Sequence[Sample], metric: Metric) -> str | None:
+    return next((p for other in samples[1:] if (p := too_few(samples[0], other, metric))), None)
+
+
+def _persons(sample: Sample, metric: Metric) -> np.ndarray:
+    """Whose each part is: of a quantile only units with values have one."""
+    assert sample.persons is not None
+    if metric.kind == "quantile" and sample.events is not None:
+        return np.asarray(sample.persons[np.unique(sample.events.unit_rows)])
+    return sample.persons

@@ -5,56 +5,68 @@ Overrides and held-out units are left out, and so is who was seen in two variant
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 
-from features.arrays import Float64Array
+from features.arrays import Float64Array, Int64Array
 from features.events import US_PER_DAY
 from recsys.evaluation.experiment.samples import EventValues, Sample
 from recsys.experiments.experiment import Metric, Unit
 
 MAX_LOOKS = 30  # points of the curves over time
-_OF_SLATES = {"slates": pl.lit(1, pl.Float64), "exposures": pl.col("n_items").cast(pl.Float64)}
+_ONE = pl.lit(1, pl.Float64)
+_OF_SLATES = {"slates": _ONE, "exposures": pl.col("n_items").cast(pl.Float64)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Units:
-    """Who takes part; `table` has one row a unit.
+    """Who takes part; `table` has one row a unit, a part of them after `seen_before` and `where`.
 
-    Its columns: unit, variant, first_us, placement, period, row.
+    Its columns: row, of `n_rows`; unit; person, a number; variant; first_us, of its first slate;
+    entered_us, the same of the person in any period; placement; period. Whatever else they did is
+    beside: `row` says whose it is, `ago_us` how long after (before) the first slate.
     """
 
     table: pl.DataFrame
-    slates: pl.DataFrame  # theirs: unit, request_id, shown_at_us, n_items
-    events: pl.DataFrame  # theirs, of any time: unit, event_type, event_time_us, request_id, value
+    n_rows: int
+    slates: pl.DataFrame  # row, request_id, shown_at_us, ago_us, n_items
+    events: pl.DataFrame  # from the first slate on: row, event_type, event_time_us, ago_us, value
+    # and is_own: it names a slate of these
+    before: pl.DataFrame  # before the person's first slate at all: row, event_type, ago_us, value
     n_multiple: int  # units seen in several variants
     n_overrides: int
     n_held_out: int
 
+    @property
+    def persons(self) -> "Units":
+        """Each person once, as they came first: where shares moved, units of the first period."""
+        return self.where(pl.col("first_us") == pl.col("entered_us"))
+
     def counts(self, variants: Sequence[str]) -> list[int]:
-        found = dict(self.table.group_by("variant").len().iter_rows())
+        """Persons of each variant, as they came first."""
+        found = dict(self.persons.table.group_by("variant").len().iter_rows())
         return [found.get(variant, 0) for variant in variants]
 
     def seen_before(self, as_of_us: int) -> "Units":
         """What was known then."""
-        table = self.table.filter(pl.col("first_us") < as_of_us)
-        return self._of(table, pl.col("shown_at_us") < as_of_us, pl.col("event_time_us") < as_of_us)
+        return replace(
+            self,
+            table=self.table.filter(pl.col("first_us") < as_of_us),
+            slates=self.slates.filter(pl.col("shown_at_us") < as_of_us),
+            events=self.events.filter(pl.col("event_time_us") < as_of_us),
+        )
 
     def where(self, condition: pl.Expr) -> "Units":
         """A slice of the units, by columns of their table."""
-        return self._of(self.table.filter(condition), pl.lit(True), pl.lit(True))  # noqa: FBT003
+        return replace(self, table=self.table.filter(condition))
 
-    def _of(self, table: pl.DataFrame, of_slates: pl.Expr, of_events: pl.Expr) -> "Units":
-        return Units(
-            table=table.drop("row").with_row_index("row"),
-            slates=self.slates.filter(of_slates),
-            events=self.events.filter(of_events),
-            n_multiple=self.n_multiple,
-            n_overrides=self.n_overrides,
-            n_held_out=self.n_held_out,
-        )
+    def of(self, variant: str) -> tuple[Int64Array, Int64Array]:
+        """The variant's rows and persons, in the order of their first slates."""
+        mine = self.table.filter(pl.col("variant") == variant)
+        row, person = (mine[name].to_numpy().astype(np.int64) for name in ("row", "person"))
+        return row, person
 
 
 def of_phase(assignments: pl.DataFrame, name: str, phase: int, as_of_us: int) -> pl.DataFrame:
@@ -77,86 +89,119 @@ def look_times(started_us: int, until_us: int) -> Iterator[int]:
 def units_of(
     assignments: pl.DataFrame, events: pl.DataFrame, unit: Unit, edges_us: Sequence[int] = ()
 ) -> Units:
-    """`assignments` (ASSIGNMENT_SCHEMA) of one phase, `events` (EVENT_SCHEMA) of any shopper.
+    """`assignments` (ASSIGNMENT_SCHEMA) of one phase, `events` of any shopper.
 
+    Of EVENT_SCHEMA user_id, session_id, event_type, event_time_us, request_id and value are read.
     Whoever logs in is one unit with what they did before, also where that was dealt apart. At
     `edges_us` a bandit dealt anew: whoever comes in two periods is a unit in each of them.
     """
-    whole = assignments.with_columns(unit=unit_of(unit))
-    dealt = _split(whole, "shown_at_us", edges_us)
-    hashed = dealt.filter(pl.col("how") == "hash").drop_nulls("unit")
-    tested = dealt.filter(pl.col("how") == "override")["unit"].unique()
-    by_unit = (
-        hashed.filter(~pl.col("unit").is_in(tested.implode()))
-        .sort("shown_at_us", "request_id")
-        .group_by("unit", maintain_order=True)
-        .agg(
-            pl.col("variant").first(),
-            pl.col("variant").n_unique().alias("n_variants"),
-            pl.col("shown_at_us").first().alias("first_us"),
-            pl.col("placement").first(),
-            pl.col("period").first(),
-        )
+    slates = assignments.with_columns(_period("shown_at_us", edges_us), unit=unit_of(unit))
+    slates = slates.filter(pl.col("how") == "hash").drop_nulls("unit")
+    tested = assignments.filter(pl.col("how") == "override").select(unit=unit_of(unit))["unit"]
+    slates = slates.filter(~pl.col("unit").is_in(tested.unique().implode()))
+    slates = slates.sort("shown_at_us", "request_id").unique("request_id", maintain_order=True)
+    by_unit = slates.group_by("unit", "period", maintain_order=True).agg(
+        pl.col("variant").first(),
+        pl.col("variant").n_unique().alias("n_variants"),
+        pl.col("shown_at_us").first().alias("first_us"),
+        pl.col("placement").first(),
     )
-    table = by_unit.filter(pl.col("n_variants") == 1).drop("n_variants").with_row_index("row")
-    mine = table.select("unit")
+    table = (
+        by_unit.filter(pl.col("n_variants") == 1)
+        .drop("n_variants")
+        .with_columns(
+            pl.col("first_us").min().over("unit").alias("entered_us"),
+            (pl.col("unit").rank("dense").cast(pl.Int64) - 1).alias("person"),
+        )
+        .with_row_index("row")
+    )
+    begun = table.select("row", "unit", "period", "first_us")
+    shown = slates.join(begun, on=["unit", "period"]).select(
+        *("row", "request_id", "shown_at_us", "n_items"),
+        (pl.col("shown_at_us") - pl.col("first_us")).alias("ago_us"),
+    )
+    did = events.with_columns(_period("event_time_us", edges_us), unit=unit_of(unit))
+    since = pl.col("event_time_us") - pl.col("first_us")
+    kept = ("row", "event_type", "ago_us", "value")
+    after = did.join(begun, on=["unit", "period"]).with_columns(
+        since.alias("ago_us"),
+        pl.col("request_id")
+        .is_in(shown["request_id"].implode())
+        .fill_null(value=False)
+        .alias("is_own"),
+    )
+    entered = table.select("row", "unit", pl.col("entered_us").alias("first_us"))
+    earlier = did.join(entered, on="unit").with_columns(since.alias("ago_us"))
     return Units(
         table=table,
-        slates=hashed.join(mine, on="unit", how="semi").select(
-            "unit", "request_id", "shown_at_us", "n_items"
-        ),
-        events=_split(events.with_columns(unit=unit_of(unit)), "event_time_us", edges_us)
-        .join(mine, on="unit", how="semi")
-        .select("unit", "event_type", "event_time_us", "request_id", "value"),
+        n_rows=len(table),
+        slates=shown,
+        events=after.filter(pl.col("ago_us") >= 0).select(*kept, "event_time_us", "is_own"),
+        before=earlier.filter(pl.col("ago_us") < 0).select(*kept),
         n_multiple=len(by_unit) - len(table),
-        n_overrides=len(tested),
-        n_held_out=whole.filter(pl.col("how") == "holdout")["unit"].n_unique(),
+        n_overrides=tested.n_unique(),
+        n_held_out=assignments.filter(pl.col("how") == "holdout")
+        .select(unit=unit_of(unit))["unit"]
+        .n_unique(),
     )
 
 
-def sample(units: Units, metric: Metric, variant: str) -> Sample:
-    """The metric of one variant's units, in the order of their first slates."""
-    mine = units.table.filter(pl.col("variant") == variant).drop("row").with_row_index("row")
-    after = _after(metric)
-    events = _kind_of(units.events, metric, metric.event_type)
-    if metric.attributed:
-        own = units.slates.select("request_id")
-        counted = events.join(own, on="request_id", how="semi")
-    else:
-        counted = events
-    totals = _sums(mine, counted, after, "event_time_us", _number(metric))
-    has_before = metric.cuped_days > 0 and metric.kind != "quantile"
-    before = _before(metric)
-    slates = metric.per in _OF_SLATES
-    denominators = before_denominators = None
+def samples(units: Units, metric: Metric, variants: Sequence[str]) -> list[Sample]:
+    """The metric of each variant's units, in the order of their first slates."""
+    after, before = _after(metric), pl.col("ago_us") >= -metric.cuped_days * US_PER_DAY
+    own = pl.col("is_own") if metric.attributed else pl.lit(value=True)
+    counted = units.events.filter(own & after & (pl.col("event_type") == metric.event_type))
+    totals = _sums(units, counted, _number(metric))
+    denominators = past = past_denominators = None
+    is_explained = metric.cuped_days > 0 and metric.kind != "quantile"
     if metric.kind == "ratio" and metric.per is not None:
-        if slates:
-            denominators = _sums(mine, units.slates, after, "shown_at_us", _OF_SLATES[metric.per])
-            has_before = False  # nothing was counted before the experiment
+        if metric.per in _OF_SLATES:
+            denominators = _sums(units, units.slates.filter(after), _OF_SLATES[metric.per])
+            is_explained = False  # nothing was counted before the experiment
         else:
-            below = _kind_of(units.events, metric, metric.per)
-            denominators = _sums(mine, below, after, "event_time_us", pl.lit(1, pl.Float64))
-            before_denominators = _sums(mine, below, before, "event_time_us", pl.lit(1, pl.Float64))
-    past = _sums(mine, events, before, "event_time_us", _number(metric)) if has_before else None
+            of = pl.col("event_type") == metric.per
+            denominators = _sums(units, units.events.filter(of & after), _ONE)
+            past_denominators = _sums(units, units.before.filter(of & before), _ONE)
+    if is_explained:
+        of = pl.col("event_type") == metric.event_type
+        past = _sums(units, units.before.filter(of & before), _number(metric))
     if metric.kind == "proportion":
         totals = (totals > 0).astype(np.float64)
         past = None if past is None else (past > 0).astype(np.float64)
-    return Sample(
-        totals=totals,
-        denominators=denominators,
-        before=past,
-        before_denominators=before_denominators if has_before else None,
-        events=_values(mine, counted, after) if metric.kind == "quantile" else None,
-    )
+    beside = {
+        "denominators": denominators,
+        "before": past,
+        "before_denominators": past_denominators if is_explained else None,
+    }
+    return [
+        Sample(
+            totals=totals[mine],
+            **{name: of[mine] for name, of in beside.items() if of is not None},
+            persons=persons,
+            events=_values(units, counted, mine) if metric.kind == "quantile" else None,
+        )
+        for mine, persons in map(units.of, variants)
+    ]
 
 
-def problem_of(units: Units, metric: Metric) -> str | None:
-    """Why the metric says nothing of anybody, if so."""
-    if metric.of == "value" or metric.kind == "quantile":
-        events = _kind_of(units.events, metric, metric.event_type)
-        if len(events) and events["value"].drop_nulls().is_empty():
-            return f"no {metric.event_type} has a value"
+def problem_of(units: Units, metric: Metric, variants: Sequence[str]) -> str | None:
+    """Why the metric says nothing, if so: a variant whose events have no value counts as 0."""
+    if metric.of != "value" and metric.kind != "quantile":
+        return None
+    for variant in variants:
+        acted, without = valued(units, metric, variant)
+        if acted and acted == without:
+            return f"no {metric.event_type} of {variant} has a value"
     return None
+
+
+def valued(units: Units, metric: Metric, variant: str) -> tuple[int, int]:
+    """How many of the variant's units have such an event, and how many one without a value."""
+    mine, _ = units.of(variant)
+    found = units.events.filter(pl.col("event_type") == metric.event_type)
+    without = found.filter(pl.col("value").is_null())
+    acted, lost = (np.isin(mine, rows["row"].to_numpy()).sum() for rows in (found, without))
+    return int(acted), int(lost)
 
 
 def unit_of(unit: Unit) -> pl.Expr:
@@ -166,56 +211,37 @@ def unit_of(unit: Unit) -> pl.Expr:
     return pl.col("session_id") if unit == "session" else pl.coalesce("user_id", "session_id")
 
 
-def _split(rows: pl.DataFrame, time: str, edges_us: Sequence[int]) -> pl.DataFrame:
-    """With the `period` of each row, which is part of its unit's name if there are several."""
+def _period(time: str, edges_us: Sequence[int]) -> pl.Expr:
+    """How many edges lie before: a number from 0."""
     begun = [(pl.col(time) >= edge_us).cast(pl.Int32) for edge_us in edges_us]
-    rows = rows.with_columns(period=pl.sum_horizontal(pl.lit(0, pl.Int32), *begun))
-    return rows.with_columns(unit=pl.format("{}#{}", "unit", "period")) if edges_us else rows
-
-
-def _kind_of(events: pl.DataFrame, metric: Metric, event_type: str) -> pl.DataFrame:
-    return events.filter(pl.col("event_type") == event_type)
+    return pl.sum_horizontal(pl.lit(0, pl.Int32), *begun).alias("period")
 
 
 def _number(metric: Metric) -> pl.Expr:
     count = metric.of == "count" or metric.kind == "proportion"
-    return pl.lit(1, pl.Float64) if count else pl.col("value").fill_null(0.0)
+    return _ONE if count else pl.col("value").fill_null(0.0)
 
 
 def _after(metric: Metric) -> pl.Expr:
     """On `ago_us`, the time since the unit's first slate."""
-    begun = pl.col("ago_us") >= 0
     if metric.window_days is None:
-        return begun
-    return begun & (pl.col("ago_us") < int(metric.window_days * US_PER_DAY))
+        return pl.lit(value=True)
+    return pl.col("ago_us") < int(metric.window_days * US_PER_DAY)
 
 
-def _before(metric: Metric) -> pl.Expr:
-    ago_us = pl.col("ago_us")
-    return (ago_us < 0) & (ago_us >= -metric.cuped_days * US_PER_DAY)
-
-
-def _sums(
-    mine: pl.DataFrame, rows: pl.DataFrame, when: pl.Expr, time: str, number: pl.Expr
-) -> Float64Array:
-    """(n,) of the units; 0 for those without any."""
-    found = (
-        rows.join(mine.select("unit", "row", "first_us"), on="unit")
-        .with_columns(ago_us=pl.col(time) - pl.col("first_us"), number=number)
-        .filter(when)
-    )
+def _sums(units: Units, rows: pl.DataFrame, number: pl.Expr) -> Float64Array:
+    """(n_rows,) of the units; 0 for those without any."""
+    found = rows.select("row", number=number)
     at, numbers = found["row"].to_numpy(), found["number"].to_numpy()
-    return np.bincount(at, numbers, minlength=len(mine)).astype(np.float64)
+    return np.bincount(at, numbers, minlength=units.n_rows).astype(np.float64)
 
 
-def _values(mine: pl.DataFrame, rows: pl.DataFrame, when: pl.Expr) -> EventValues:
-    found = (
-        rows.drop_nulls("value")
-        .join(mine.select("unit", "row", "first_us"), on="unit")
-        .with_columns(ago_us=pl.col("event_time_us") - pl.col("first_us"))
-        .filter(when)
-    )
-    return EventValues(
-        values=found["value"].to_numpy().astype(np.float64),
-        unit_rows=found["row"].to_numpy().astype(np.int64),
-    )
+def _values(units: Units, rows: pl.DataFrame, mine: Int64Array) -> EventValues:
+    """Of these units alone, numbered in their order."""
+    place = np.full(units.n_rows, -1, np.int64)
+    place[mine] = np.arange(len(mine))
+    found = rows.drop_nulls("value")
+    unit_rows = place[found["row"].to_numpy()]
+    inside = unit_rows >= 0
+    values = found["value"].to_numpy().astype(np.float64)
+    return EventValues(values=values[inside], unit_rows=unit_rows[inside])
