@@ -3,7 +3,9 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -11,8 +13,23 @@ from features.errors import ConfigError, DataError
 from features.slates import Assignment
 from features.store import Store
 from jobs.__main__ import app
-from recsys.experiments.experiment import EXPERIMENT, MIXED, REPORT, Design, Metric, Plan, Variant
-from recsys.experiments.lifecycle import drafted, started
+from jobs.experiments import watching
+from jobs.experiments.reading import analysed
+from jobs.experiments.watching import MIN_PERIOD_US
+from recsys.experiments.experiment import (
+    EXPERIMENT,
+    MIXED,
+    REPORT,
+    Design,
+    Experiment,
+    Metric,
+    Plan,
+    Variant,
+    microseconds,
+)
+from recsys.experiments.lifecycle import decided, drafted, started, stopped
+from recsys.experiments.stored import StoredExperiments, put, releases_needed, take
+from recsys.settings import Settings
 from tests.features.rows import event, events, slate
 
 
@@ -212,3 +229,119 @@ def test_an_interleaved_experiment_is_analysed_as_a_screening(shop: Path) -> Non
     assert "says nothing of how much more would be sold" in page.read_text()
     kept = json.loads(page.with_suffix(".json").read_text())
     assert kept["rows"][0]["preference"]["wins"] == [5, 0, 5]
+
+
+def test_one_that_cannot_be_analysed_or_read_keeps_nobody_else_from_it(
+    shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("aaa", "wide"):
+        file = shop / f"{name}.toml"
+        other = DESIGN.replace("diversity = 0.5", "exploration = 0.2") if name == "aaa" else DESIGN
+        file.write_text(other.replace('"wide"\n', f'"{name}"\n', 1))
+        run("put", str(file))
+        run("start", name)
+    with Store.open(f"sqlite:///{shop / 'shop.db'}") as store:
+        store.documents.put(EXPERIMENT, "odd", '{"design": 1}', updated_at_us=1)
+    shown_and_clicked(shop, (4, 0))
+
+    def broken(experiment: Experiment, *args: Any, **named: Any) -> Any:
+        if experiment.name == "aaa":
+            raise OverflowError("cannot convert float infinity to integer")
+        return analysed(experiment, *args, **named)
+
+    monkeypatch.setattr(watching, "analysed", broken)
+    told = run("watch").replace("\n", " ")
+    assert "aaa was not analysed: OverflowError" in told
+    assert "wide was stopped" in told
+    assert "odd" in run("list")
+    with pytest.raises(DataError, match="cannot be read"):
+        run("show", "odd")
+    assert "odd is deleted" in run("delete", "odd")
+    with pytest.raises(DataError, match="wide' is stopped, expected a draft"):
+        run("delete", "wide")
+
+
+def test_a_bandits_new_shares_hold_when_every_server_knows_them_and_for_a_while(
+    shop: Path,
+) -> None:
+    file = shop / "wide.toml"
+    goal = 'kind = "bandit"\n\n[plan]\ngoals = [{ name = "clicks", event_type = "click" }]\n'
+    file.write_text(DESIGN.split("[plan]")[0] + goal)
+    run("put", str(file))
+    run("start", "wide")
+    shown_and_clicked(shop, (1, 3))
+    before = datetime.now(UTC)
+    run("watch")
+    with Store.open(f"sqlite:///{shop / 'shop.db'}") as store:
+        phase = StoredExperiments.read(store.documents).get("wide").phase
+        assert phase is not None
+        (allocation,) = phase.allocations
+        at_us = microseconds(allocation.at)
+    assert (allocation.at - before).total_seconds() >= Settings().notice_s - 1
+    assert phase.weights_at(at_us - 1) == (0.5, 0.5)
+    assert phase.weights_at(at_us) != (0.5, 0.5)
+    moved = (allocation.weights[1], allocation.weights[0])
+    assert not watching._is_worth_it(phase, moved, at_us + MIN_PERIOD_US - 1)
+    assert watching._is_worth_it(phase, moved, at_us + MIN_PERIOD_US)
+    assert not watching._is_worth_it(phase, allocation.weights, at_us + MIN_PERIOD_US)
+
+
+def test_the_holdout_is_told_and_changed_while_nothing_runs(shop: Path) -> None:
+    assert "0.0% of the units" in run("holdout")
+    assert "5.0% of the units" in run("holdout", "0.05")
+    file = shop / "wide.toml"
+    file.write_text(DESIGN)
+    run("put", str(file))
+    run("start", "wide")
+    with pytest.raises(DataError, match="found wide running, expected nothing to run"):
+        run("holdout", "0.1")
+    assert "5.0% of the units" in run("holdout")
+
+
+def test_what_a_unit_would_get_is_told(shop: Path) -> None:
+    file = shop / "wide.toml"
+    file.write_text(
+        DESIGN.replace(
+            "[plan]", 'targeting = "country = \'NL\'"\noverrides = { qa = "wide" }\n\n[plan]'
+        )
+    )
+    run("put", str(file))
+    with Store.open(f"sqlite:///{shop / 'shop.db'}") as store:
+        users = pl.DataFrame({"user_id": ["ann", "bob"], "attributes": ['{"country":"NL"}', "{}"]})
+        store.people.upsert_users(users, updated_at_us=1)
+    assert "qa: takes no part" in run("who", "wide", "qa"), "a draft gives nobody anything"
+    run("start", "wide")
+    assert "qa: wide, by override" in run("who", "wide", "qa")
+    assert ", by hash" in run("who", "wide", "ann")
+    assert "bob: takes no part" in run("who", "wide", "bob")
+
+
+def test_a_draft_is_previewed_without_a_release_too(shop: Path) -> None:
+    file = shop / "wide.toml"
+    file.write_text(DESIGN)
+    run("put", str(file))
+    assert "Preview: " in run("preview", "wide")
+    (page,) = (shop / "reports" / "experiments" / "wide").glob("*-preview.html")
+    assert "No lists: there is no shopper yet" in page.read_text()
+
+
+def test_releases_of_undecided_experiments_are_kept(shop: Path) -> None:
+    with Store.open(f"sqlite:///{shop / 'shop.db'}") as store:
+        documents = store.documents
+        documents.put(EXPERIMENT, "odd", '{"x": "2026-01-01-aaaaaaaaaa"}', updated_at_us=1)
+        kept = {"2026-01-01-aaaaaaaaaa", "2026-01-02-bbbbbbbbbb"}
+        design = Design(
+            name="old",
+            hypothesis="",
+            variants=(Variant(key="a"), Variant(key="b", release_id="2026-01-02-bbbbbbbbbb")),
+            plan=Plan(goals=(Metric(name="c", event_type="click"),)),
+        )
+        now = datetime.now(UTC)
+        put(documents, design, release_ids=kept, now=now)
+        known = [*kept, "2026-01-03-cccccccccc"]
+        assert releases_needed(documents, known) == kept
+        take(documents, "old", lambda e, _: started(e, now, "", ()), now=now)
+        take(documents, "old", lambda e, _: stopped(e, now, ""), now=now)
+        assert releases_needed(documents, known) == kept
+        take(documents, "old", lambda e, _: decided(e, now, "a", ""), now=now)
+        assert releases_needed(documents, known) == {"2026-01-01-aaaaaaaaaa"}
