@@ -121,6 +121,45 @@ def curves(
         return Picture(_svg(name, figure), words)
 
 
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A named area between two lines: (step, low, high) in step order."""
+
+    name: str
+    points: Sequence[tuple[float, float, float]]
+
+
+def bands(
+    name: str,
+    middle: Sequence[tuple[float, float]],
+    around: tuple[Band, Band],
+    *,
+    label: str,
+    words: str,
+    reference: tuple[str, float],
+    step: str,
+) -> Picture:
+    """A line (step, value) in two bands, the wider one first; single steps are whiskers."""
+    with _style():
+        figure, axes = _axes(2.6)
+        for number, (band, colour) in enumerate(zip(around, (FIRST, SECOND), strict=True)):
+            steps, low, high = zip(*band.points, strict=True)
+            axes.fill_between(
+                steps, low, high, color=colour, alpha=0.25, linewidth=0, label=band.name
+            )
+            axes.vlines(steps, low, high, color=colour, alpha=0.45, linewidth=2 - number)
+        steps, values = zip(*middle, strict=True)
+        axes.plot(steps, values, color=INK, marker="o", markersize=3, gid="curve")
+        _reference(axes, *reference)
+        axes.margins(y=0.1)
+        axes.locator_params(axis="x", integer=True)
+        axes.grid(axis="y")
+        axes.set_xlabel(step)
+        axes.set_title(label, loc="left", fontsize=9)
+        _legend(figure)
+        return Picture(_svg(name, figure), words)
+
+
 def reliability(
     name: str, points: Sequence[tuple[float, float]], *, label: str, words: str
 ) -> Picture:

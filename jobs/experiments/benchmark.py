@@ -59,9 +59,9 @@ def show_benchmark(terminal: Terminal, found: ExperimentsReport) -> None:
     """A table for each promise."""
     terminal.table(
         "False alarms of A/A experiments, 30 daily looks, alpha 5 %",
-        ("units", "always valid, any look", "fixed, any look", "fixed, once"),
+        ("units", "always valid, any look", "fixed, any look", "fixed, once", "guardrail stopped"),
         [
-            (one.arriving, *map(_share, (one.always_valid, one.naive, one.once)))
+            (one.arriving, *map(_share, (one.always_valid, one.naive, one.once, one.stopped)))
             for one in found.false_alarms
         ],
     )

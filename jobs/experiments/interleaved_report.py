@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 from features.events import US_PER_DAY
-from jobs.experiments.report import MOODS, decisions, lists_of
+from jobs.experiments.list_page import decisions, lists_of
+from jobs.experiments.report import MOODS, told
 from jobs.experiments.side_by_side import SideBySide
 from jobs.page import Chapter, Page, render
-from jobs.page_figures import Picture, Span, curves, differences
+from jobs.page_figures import Band, Picture, Span, bands, differences
 from jobs.page_words import Section, minute, table, written
 from recsys.evaluation.experiment.interleaved import Interleaved, PreferenceRow
-from recsys.evaluation.experiment.preferences import words_of
+from recsys.evaluation.experiment.preferences import Preference, words_of
 from recsys.experiments.experiment import microseconds
 
 SCREENING = (
@@ -43,7 +44,7 @@ def _health(found: Interleaved) -> Section:
     return Section(
         anchor="health",
         title="Screening: health and traffic",
-        words=(SCREENING, *(check.words for check in found.checks)),
+        words=(SCREENING, *told(found.checks)),
         facts=(
             ("status", found.experiment.status),
             ("phase", written(found.phase.number)),
@@ -114,20 +115,23 @@ def _spans(rows: Sequence[PreferenceRow], low: str, high: str) -> list[Span]:
 
 def _over_time(found: Interleaved) -> Section:
     started_us = microseconds(found.phase.started_at)
-    lines = {
-        end.replace("anytime_", ""): [
-            ((look.day_us - started_us) / US_PER_DAY, 100 * value)
-            for look in found.looks
-            if (value := getattr(look.preference, end)) is not None
-        ]
-        for end in ("anytime_low", "anytime_high")
-    }
-    picture = curves(
+    known = [((look.day_us - started_us) / US_PER_DAY, look.preference) for look in found.looks]
+    picture = bands(
         "looks",
-        lines,
-        label="always valid, %",
-        words=f"{found.rows[0].metric.name}: ends of the interval of d, day by day.",
+        [(day, 100 * (of.d or 0.0)) for day, of in known],
+        (
+            Band("always valid", _ends(known, "anytime_low", "anytime_high")),
+            Band("one look", _ends(known, "low", "high")),
+        ),
+        label="d, %",
+        words=f"{found.rows[0].metric.name}: what was known at the end of each day.",
         reference=("no preference", 0.0),
         step="day",
     )
     return Section(anchor="time", title="Over time", pictures=(picture,))
+
+
+def _ends(
+    known: Sequence[tuple[float, Preference]], low: str, high: str
+) -> list[tuple[float, float, float]]:
+    return [(day, 100 * getattr(of, low), 100 * getattr(of, high)) for day, of in known]

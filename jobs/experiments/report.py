@@ -4,24 +4,22 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from features.events import US_PER_DAY
+from jobs.experiments.list_page import decisions, lists_of
 from jobs.experiments.side_by_side import SideBySide
 from jobs.page import Chapter, Page, render
-from jobs.page_figures import Picture, Span, curves, differences
+from jobs.page_figures import Band, Picture, Span, bands, curves, differences
 from jobs.page_words import (
-    Entry,
-    Example,
-    Listing,
     Section,
     Table,
-    day,
     minute,
-    shortened,
     table,
     written,
 )
 from recsys.evaluation.experiment.analysis import Analysis
-from recsys.evaluation.experiment.verdict import Row
-from recsys.experiments.experiment import Design, Experiment, microseconds
+from recsys.evaluation.experiment.estimates import Estimate
+from recsys.evaluation.experiment.health import Check
+from recsys.evaluation.experiment.verdict import Row, harm, is_unharmed
+from recsys.experiments.experiment import microseconds
 
 Mood = Literal["good", "bad", "plain"]
 MOODS: dict[str, Mood] = {
@@ -66,7 +64,8 @@ def _traffic(found: Analysis) -> Section:
     return Section(
         anchor="health",
         title="Health and traffic",
-        words=tuple(check.words for check in found.checks),
+        words=told(found.checks),
+        pictures=tuple(_arrivals(found)),
         facts=(
             ("status", found.experiment.status),
             ("phase", written(found.phase.number)),
@@ -88,6 +87,29 @@ def _traffic(found: Analysis) -> Section:
             ),
         ),
     )
+
+
+def told(checks: Sequence[Check]) -> tuple[str, ...]:
+    return tuple(f"Alarm: {check.words}" if check.is_alarm else check.words for check in checks)
+
+
+def _arrivals(found: Analysis) -> Iterator[Picture]:
+    """New units a day: of each variant if there are two, else of all."""
+    started_us = microseconds(found.phase.started_at)
+    lines: dict[str, dict[float, int]] = {}
+    for day_us, variant, n in found.traffic:
+        name = variant if len(found.units) == 2 else "units"
+        day = (day_us - started_us) // US_PER_DAY + 1
+        of = lines.setdefault(name, {})
+        of[day] = of.get(day, 0) + n
+    if any(len(of) > 1 for of in lines.values()):
+        yield curves(
+            "arrivals",
+            {name: sorted(of.items()) for name, of in lines.items()},
+            label="new units",
+            words="Units by the day of their first slate.",
+            step="day",
+        )
 
 
 def _metrics(found: Analysis) -> Iterator[Section]:
@@ -132,36 +154,42 @@ def _spans(rows: Sequence[Row], low: str, high: str) -> list[Span]:
 
 
 def _rows(rows: Sequence[Row]) -> Table:
-    columns = ("metric", "variant", "control", "value", "lift", "always valid", "p", "p, all goals")
-    cells: list[list[object]] = []
-    for row in rows:
-        e = row.estimate
-        if e.problem:
-            cells.append([row.metric.name, row.variant, "", "", e.problem, "", "", ""])
-            continue
-        cells.append(
-            [
-                row.metric.name,
-                row.variant,
-                e.control_value,
-                e.variant_value,
-                _percent(e.lift),
-                f"[{_percent(e.lift_anytime_low)}, {_percent(e.lift_anytime_high)}]",
-                e.p_anytime,
-                row.p_holm,
-            ]
-        )
-    beyond = ("chance to win", "variance explained", "smallest lift seen")
-    extra = [
-        [
-            _share(row.estimate.chance_to_win),
-            _share(row.estimate.variance_cut),
-            _percent(row.estimate.mde),
-        ]
-        for row in rows
+    """What decides stands first: for goals the p-value among all, for guardrails the margin."""
+    own = {"goal": ("p, all goals",), "guardrail": ("margin", "kept")}.get(rows[0].role, ())
+    columns = (
+        *("metric", "variant", "control", "value", "lift", "always valid", *own),
+        *("p", "chance to win", "variance explained", "smallest lift found"),
+    )
+    return table("Against the control", columns, [_cells(row) for row in rows])
+
+
+def _cells(row: Row) -> list[object]:
+    e, own = row.estimate, list[object]()
+    if row.role == "goal":
+        own = [row.p_holm]
+    elif row.role == "guardrail":
+        own = [f"{row.metric.margin or 0:.1%}", _kept(row)]
+    if e.problem:
+        return [row.metric.name, row.variant, "", "", e.problem, "", *own, "", "", "", ""]
+    return [
+        row.metric.name,
+        row.variant,
+        e.control_value,
+        e.variant_value,
+        _percent(e.lift),
+        f"[{_percent(e.lift_anytime_low)}, {_percent(e.lift_anytime_high)}]",
+        *own,
+        e.p_anytime,
+        _share(e.chance_to_win),
+        _share(e.variance_cut),
+        _percent(e.mde),
     ]
-    both = [[*cell, *more] for cell, more in zip(cells, extra, strict=True)]
-    return table("Against the control", (*columns, *beyond), both)
+
+
+def _kept(row: Row) -> str:
+    if is_unharmed(row):
+        return "yes"
+    return "no: harmed" if harm(row) else "not yet sure"
 
 
 def _impact(found: Analysis) -> Section:
@@ -182,35 +210,45 @@ def _impact(found: Analysis) -> Section:
 
 
 def _over_time(found: Analysis) -> Section:
-    first, started_us = found.rows[0], microseconds(found.phase.started_at)
-    same = [
-        ((look.day_us - started_us) / US_PER_DAY, row.estimate)
-        for look in found.looks
-        for row in look.rows
-        if (row.metric.name, row.variant) == (first.metric.name, first.variant)
-    ]
-    bands = {
-        "always valid": ("lift_anytime_low", "lift_anytime_high"),
-        "one look": ("lift_low", "lift_high"),
-    }
-    pictures = []
-    for title, ends in bands.items():
-        lines = {
-            word: [(n, 100 * value) for n, e in same if (value := getattr(e, end)) is not None]
-            for word, end in zip(("low", "high"), ends, strict=True)
-        }
-        if all(lines.values()):
-            pictures.append(
-                curves(
-                    f"looks-{title.replace(' ', '-')}",
-                    lines,
-                    label=f"{title}, %",
-                    words=f"{_named(first)}: ends of the interval ({title}), day by day.",
-                    reference=("no change", 0.0),
-                    step="day",
-                )
-            )
+    """The first goal of each variant."""
+    pictures: list[Picture] = []
+    for row in found.rows:
+        if row.metric == found.rows[0].metric:
+            pictures += _course(found, row)
     return Section(anchor="time", title="Over time", pictures=tuple(pictures))
+
+
+def _course(found: Analysis, row: Row) -> Iterator[Picture]:
+    started_us = microseconds(found.phase.started_at)
+    same = [
+        ((look.day_us - started_us) / US_PER_DAY, of.estimate)
+        for look in found.looks
+        for of in look.rows
+        if (of.metric.name, of.variant) == (row.metric.name, row.variant)
+    ]
+    known = [(day, e) for day, e in same if e.lift is not None]
+    around = (
+        _band("always valid", known, "lift_anytime_low", "lift_anytime_high"),
+        _band("one look", known, "lift_low", "lift_high"),
+    )
+    if all(band.points for band in around):
+        yield bands(
+            f"looks-{row.variant}",
+            [(day, 100 * (e.lift or 0.0)) for day, e in known],
+            around,
+            label="change against the control, %",
+            words=f"{_named(row)}: what was known at the end of each day, with both intervals.",
+            reference=("no change", 0.0),
+            step="day",
+        )
+
+
+def _band(name: str, known: Sequence[tuple[float, Estimate]], low: str, high: str) -> Band:
+    ends = [(day, getattr(e, low), getattr(e, high)) for day, e in known]
+    return Band(
+        name,
+        [(day, 100 * a, 100 * b) for day, a, b in ends if a is not None and b is not None],
+    )
 
 
 def _slices(found: Analysis) -> Section:
@@ -227,67 +265,6 @@ def _brief(row: Row) -> list[object]:
     e = row.estimate
     interval = f"[{_percent(e.lift_anytime_low)}, {_percent(e.lift_anytime_high)}]"
     return [row.metric.name, row.variant, _percent(e.lift), e.problem or interval]
-
-
-def lists_of(design: Design, lists: SideBySide) -> Section:
-    """What shoppers would see; marked is what the control does not show them."""
-    control = design.variants[0].key
-    examples = [
-        Example(
-            title=f"A shopper of {viewer.events_known:,} known events",
-            words="Lately: " + ", ".join(f"{shortened(t)} ({kind})" for kind, t in viewer.latest),
-            lists=tuple(
-                Listing(
-                    key,
-                    tuple(
-                        Entry(shortened(item.title), marked=item not in viewer.lists[control])
-                        for item in items
-                    ),
-                )
-                for key, items in viewer.lists.items()
-            ),
-        )
-        for viewer in lists.viewers
-    ]
-    words = [
-        f"{share:.0%} of what {key} shows them, the control does not show."
-        if share
-        else f"{key} shows them the same items as the control, perhaps in another order."
-        for key, share in lists.differing(design).items()
-        if lists.viewers
-    ]
-    return Section(
-        anchor="lists",
-        title="Side by side",
-        words=tuple(words) or (f"No lists: {lists.problem}.",),
-        examples_title=f"On {lists.placement}",
-        examples=tuple(examples),
-        notes=("As each would answer now, without exploration and other experiments.",),
-    )
-
-
-def render_preview(experiment: Experiment, lists: SideBySide) -> str:
-    """Before it starts: the lists alone."""
-    design = experiment.design
-    return render(
-        Page(
-            when=f"Preview of experiment {design.name}",
-            headline=design.hypothesis or design.name,
-            verdict="preview",
-            mood="plain",
-            reason="What each variant would show; nobody has seen it yet.",
-            chapters=[Chapter((lists_of(design, lists), decisions(experiment)))],
-        )
-    )
-
-
-def decisions(experiment: Experiment) -> Section:
-    rows = [[day(microseconds(entry.at)), entry.action, entry.reason] for entry in experiment.log]
-    return Section(
-        anchor="log",
-        title="What was done",
-        tables=(table("Log", ("day", "action", "reason"), rows),),
-    )
 
 
 def _named(row: Row) -> str:

@@ -27,7 +27,7 @@ UNITS = 2_000  # of an experiment
 VISITS = 3_000  # a day, of the storefront
 SIZE = Size(n_events=1, n_users=10_000, n_items=300, n_days=60)
 POWER_UNITS = (500, 1_000, 2_000, 4_000, 8_000)
-PLAIN = Metric(name="clicks", event_type="click", cuped_days=0)
+PLAIN = Metric(name="clicks", event_type="click", cuped_days=0, margin=0.02)
 METRICS = (
     PLAIN,
     PLAIN.model_copy(update={"name": "clicks-cuped", "cuped_days": 14}),
@@ -63,6 +63,7 @@ class FalseAlarms:
     always_valid: Share  # any look's always-valid p below alpha
     naive: Share  # any look's fixed p below alpha: peeking
     once: Share  # the last look's fixed p below alpha
+    stopped: Share  # the same metric as a guardrail: any look says that it is harmed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,13 +177,14 @@ def false_alarms(
     futures: Futures, arriving: str, *, experiments: int, seed: int, progress: Progress
 ) -> FalseAlarms:
     """`arriving` says in words when the units come, which decides what peeking costs."""
-    always, naive, once = [], [], []
+    always, naive, once, harmed = [], [], [], []
     for number in progress.track(range(experiments), total=experiments, label=f"A/A: {arriving}"):
         looks = futures.experiment(PLAIN, np.random.default_rng([seed, 1, number]), arms=(0, 0))
         always.append(any(e.p_anytime is not None and e.p_anytime < ALPHA for e in looks))
         fixed = [e.p_value is not None and e.p_value < ALPHA for e in looks]
         naive.append(any(fixed))
         once.append(fixed[-1])
+        harmed.append(any(e.slack_high is not None and e.slack_high < 0 for e in looks))
     return FalseAlarms(
         arriving=arriving,
         units=UNITS,
@@ -190,6 +192,7 @@ def false_alarms(
         always_valid=Share.of(always),
         naive=Share.of(naive),
         once=Share.of(once),
+        stopped=Share.of(harmed),
     )
 
 

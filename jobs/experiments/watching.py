@@ -11,8 +11,9 @@ from features.events import US_PER_DAY
 from features.lake import Lake
 from features.store import Store
 from jobs.experiments.interleaved_report import render_interleaved
+from jobs.experiments.list_page import render_preview
 from jobs.experiments.reading import Found, analysed, dealt_in
-from jobs.experiments.report import render_experiment, render_preview
+from jobs.experiments.report import render_experiment
 from jobs.experiments.side_by_side import (
     Load,
     SideBySide,

@@ -65,6 +65,7 @@ def test_peeking_at_fixed_intervals_cries_wolf_and_always_valid_ones_do_not(
     assert found.always_valid.low <= 0.05
     assert found.once.low <= 0.05 <= found.once.high
     assert found.naive.low > 0.1
+    assert found.stopped.low <= 0.025, "one-sided, and with a margin"
 
 
 def test_intervals_hold_the_truth_as_often_as_promised(futures: Futures) -> None:

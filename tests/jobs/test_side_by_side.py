@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from features.store import Store
-from jobs.experiments.report import lists_of, render_preview
+from jobs.experiments.list_page import lists_of, render_preview
 from jobs.experiments.side_by_side import (
     LENGTH,
     SideBySide,
