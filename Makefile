@@ -7,6 +7,7 @@ BIN := .venv/bin
 # Written last, so that an installation which was interrupted is resumed by the next one.
 STAMP := .venv/.installed
 PEERS_STAMP := .venv-peers/.installed
+TEST_WORKERS ?= 2
 
 .PHONY: help install demo test check bench-peers bench-serving fuzz fmt lint types imports clean
 
@@ -49,8 +50,9 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## sample storefront, one night, then a server on 127.0.0.1:8000
 	$(BIN)/python -m jobs demo
 
-test: check ## every check, then every test
-	$(BIN)/pytest
+# A file's tests stay together, for its fixtures; each worker needs 1.5 GB.
+test: check ## every check, then every test, TEST_WORKERS of them at once
+	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) ## format, lint, types and imports, without the tests
 	$(BIN)/ruff format --check .
