@@ -106,7 +106,7 @@ def who_gets(
 
 @app.command("preview")
 def preview_experiment(name: Name) -> None:
-    """What each variant would show some shoppers now, as a page; nothing counts as shown."""
+    """What each variant would show some shoppers now, and how long it will take, as a page."""
     from jobs.experiments.watching import preview
     from jobs.plan import Places
 

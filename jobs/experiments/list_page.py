@@ -1,5 +1,6 @@
 """What variants show, side by side, and what was done: for reports, and before anything runs."""
 
+from jobs.experiments.outlook import DAYS, Outlook
 from jobs.experiments.side_by_side import SideBySide
 from jobs.page import Chapter, Page, render
 from jobs.page_words import Entry, Example, Listing, Section, day, shortened, table
@@ -43,8 +44,41 @@ def lists_of(design: Design, lists: SideBySide) -> Section:
     )
 
 
-def render_preview(experiment: Experiment, lists: SideBySide) -> str:
-    """Before it starts: the lists alone."""
+def duration(design: Design, ahead: Outlook) -> Section:
+    """What the last days say of the next ones."""
+    past = ahead.past
+    if past is None:
+        return Section(
+            anchor="time", title="How long", words=(f"Nobody can tell: {ahead.problem}.",)
+        )
+    plan, total = design.plan, sum(past.units.values())
+    left = past.days_left
+    words = f"{total:,} units would have taken part in the last {DAYS} days."
+    if left is None:
+        words += " Too little is known of the first goal to tell how long it takes."
+    else:
+        words += (
+            f" A change of {plan.target_lift:.1%} in {plan.goals[0].name} would be found after "
+            f"about {max(round(past.days) + left, plan.min_days):,} days, with a chance of "
+            f"{plan.power:.0%}."
+        )
+    rows = [
+        [
+            row.metric.name,
+            row.variant,
+            row.estimate.control_value,
+            row.estimate.problem or f"{row.estimate.mde or 0:+.1%}",
+        ]
+        for row in past.rows
+    ]
+    columns = ("metric", "variant", "now", f"smallest lift found in {DAYS} days")
+    return Section(
+        anchor="time", title="How long", words=(words,), tables=(table("Metrics", columns, rows),)
+    )
+
+
+def render_preview(experiment: Experiment, lists: SideBySide, ahead: Outlook) -> str:
+    """Before it starts: how long it will take, and the lists."""
     design = experiment.design
     return render(
         Page(
@@ -53,7 +87,9 @@ def render_preview(experiment: Experiment, lists: SideBySide) -> str:
             verdict="preview",
             mood="plain",
             reason="What each variant would show; nobody has seen it yet.",
-            chapters=[Chapter((lists_of(design, lists), decisions(experiment)))],
+            chapters=[
+                Chapter((duration(design, ahead), lists_of(design, lists), decisions(experiment)))
+            ],
         )
     )
 

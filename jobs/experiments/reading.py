@@ -23,12 +23,10 @@ def analysed(experiment: Experiment, lake: Lake, *, as_of_us: int) -> Found:
     exposures = lake.scan_exposures(start_us=microseconds(phase.started_at), end_us=as_of_us).join(
         dealt.select("request_id").unique(), on="request_id", how="semi"
     )
-    plan = experiment.design.plan
-    start_us = microseconds(phase.started_at) - US_PER_DAY * max(m.cuped_days for m in plan.metrics)
-    events = lake.scan_events(start_us=start_us, end_us=as_of_us)
     if experiment.design.kind == "interleave":
         shown = exposures.select("request_id", "position", "item_id").collect()
-        credited = events.filter(_counted(plan)).join(
+        happened = lake.scan_events(start_us=microseconds(phase.started_at), end_us=as_of_us)
+        credited = happened.filter(_counted(experiment.design.plan)).join(
             dealt.select("request_id").unique(), on="request_id", how="semi"
         )
         return analyse_interleaved(
@@ -38,7 +36,7 @@ def analysed(experiment: Experiment, lake: Lake, *, as_of_us: int) -> Found:
     return analyse(
         experiment,
         dealt.collect(),
-        _events(events, plan).collect(),
+        events_of(experiment, lake, as_of_us=as_of_us).collect(),
         as_of_us=as_of_us,
         unknown_chances=unknown,
     )
@@ -56,9 +54,16 @@ def _counted(plan: Plan) -> pl.Expr:
     return pl.col("event_type").is_in(sorted(named))
 
 
-def _events(events: pl.LazyFrame, plan: Plan) -> pl.LazyFrame:
-    """Those that metrics count; of a shopper's others the first alone, which tells who is new."""
-    rows = events.select(_COLUMNS)
+def events_of(experiment: Experiment, lake: Lake, *, as_of_us: int) -> pl.LazyFrame:
+    """Those that metrics count; of a shopper's others the first alone, which tells who is new.
+
+    From as long before the newest phase as its metrics look back.
+    """
+    plan, phase = experiment.design.plan, experiment.phase
+    assert phase is not None
+    past_us = US_PER_DAY * max(metric.cuped_days for metric in plan.metrics)
+    start_us = microseconds(phase.started_at) - past_us
+    rows = lake.scan_events(start_us=start_us, end_us=as_of_us).select(_COLUMNS)
     first = (
         rows.filter(~_counted(plan))
         .group_by("user_id", "session_id")

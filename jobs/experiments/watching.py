@@ -12,6 +12,7 @@ from features.lake import Lake
 from features.store import Store
 from jobs.experiments.interleaved_report import render_interleaved
 from jobs.experiments.list_page import render_preview
+from jobs.experiments.outlook import outlook
 from jobs.experiments.reading import Found, analysed, dealt_in
 from jobs.experiments.report import render_experiment
 from jobs.experiments.side_by_side import (
@@ -84,11 +85,12 @@ def _write(
 
 
 def preview(store: Store, places: Places, experiment: Experiment, now_us: int) -> Path:
-    """The page of what each variant would show now; nothing counts as shown."""
+    """The page of what each variant would show now, and how long the experiment will take."""
     load, lake = loader(Releases(places.releases)), Lake(places.lake)
     lists = shown_now(store, lake, experiment, load, now_us=now_us)
     page = report_path(places, experiment.name, now_us, kind="preview")
-    write_text(page, render_preview(experiment, lists))
+    ahead = outlook(experiment.design, lake, now_us=now_us)
+    write_text(page, render_preview(experiment, lists, ahead))
     return page
 
 

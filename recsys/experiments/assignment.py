@@ -12,6 +12,7 @@ from functools import cache
 
 from pydantic import JsonValue
 
+from features.errors import DataError
 from features.slates import Assignment
 from recsys.experiments.experiment import (
     HELD_OUT,
@@ -159,6 +160,14 @@ class _Live:
         of = self.ranges[bisect_right(self.since_us, now_us) - 1]
         number = chosen(_bucket(self.seed, unit_id), of)
         return None if number is None else self.keys[number]
+
+
+def dealer(experiment: Experiment) -> Callable[[str, int], str | None]:
+    """Of a running experiment the key of a unit's variant at a time in µs, by layer and hash."""
+    live = _Live.of(experiment)
+    if live is None:
+        raise DataError(f"found {experiment.name!r} {experiment.status}, expected it to run")
+    return live.key
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import pytest
 
 from features.store import Store
 from jobs.experiments.list_page import lists_of, render_preview
+from jobs.experiments.outlook import Outlook
 from jobs.experiments.side_by_side import (
     LENGTH,
     SideBySide,
@@ -139,7 +140,7 @@ def test_a_draft_is_previewed_by_who_came_lately_and_names_nobody(
     lake = Lake(places.lake)
     lists = shown_now(store, lake, experiment, loader(Releases(places.releases)), now_us=NOW_US)
     assert len(lists.viewers) == 2
-    page = render_preview(experiment, lists)
+    page = render_preview(experiment, lists, Outlook(problem="nothing is known"))
     assert "&lt;b&gt;other" in page
     assert "of what by-trend shows them" in page
     assert "blue sock (click)" in page

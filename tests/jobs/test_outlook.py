@@ -1,0 +1,87 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from features.events import US_PER_DAY
+from features.lake import Lake
+from features.store import Store
+from jobs.experiments.list_page import duration
+from jobs.experiments.outlook import DAYS, outlook
+from jobs.ingest import ingest
+from jobs.plan import Places
+from recsys.experiments.experiment import Design, Metric, Plan, Variant
+from recsys.progress import Silent
+from tests.features.rows import NOON_US, event, events, slate
+
+NOW_US = NOON_US
+CLICKS = Metric(name="clicks", event_type="click")
+
+
+def design(**changes: Any) -> Design:
+    fields: dict[str, Any] = {
+        "name": "try",
+        "hypothesis": "",
+        "unit": "user",
+        "variants": (Variant(key="a"), Variant(key="b", policy={"diversity": 0.5})),
+        "plan": Plan(goals=(CLICKS,), target_lift=0.2),
+    }
+    return Design(**fields | changes)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Ten days of 100 new users each, who click about once."""
+    rng = np.random.default_rng(0)
+    slates, clicks = [], []
+    for day in range(1, 11):
+        for u in range(100):
+            at_us, user = NOW_US - day * US_PER_DAY + u, f"u{day}-{u}"
+            slates.append(replace(slate(f"r{day}-{u}", user_id=user), shown_at_us=at_us))
+            clicks += [
+                event(f"e{day}-{u}-{c}", user_id=user, event_type="click", event_time_us=at_us + 9)
+                for c in range(rng.poisson(1.0))
+            ]
+    places = Places(tmp_path / "lake", tmp_path / "r", tmp_path / "w", tmp_path / "reports")
+    with Store.open(f"sqlite:///{tmp_path / 'store.db'}") as store:
+        store.append_slates(slates)
+        store.append_events(events(*clicks), received_at_us=NOW_US)
+        ingest(store, places, NOW_US, Silent())
+    return Lake(places.lake)
+
+
+def test_the_past_days_tell_how_long_it_takes_and_what_is_found_meanwhile(lake: Lake) -> None:
+    found = outlook(design(), lake, now_us=NOW_US).past
+    assert found is not None
+    assert sum(found.units.values()) == 1_000
+    assert min(found.units.values()) > 430
+    assert found.days == pytest.approx(10, abs=0.01)
+    estimate = found.rows[0].estimate
+    assert estimate.mde is not None
+    assert found.days_left is not None
+    assert 0.2 < estimate.mde < 0.5
+    assert 0 < found.days_left < 60
+    (words,) = duration(design(), outlook(design(), lake, now_us=NOW_US)).words
+    assert f"1,000 units would have taken part in the last {DAYS} days." in words
+    assert f"found after about {10 + found.days_left} days, with a chance of 80%" in words
+
+
+def test_half_the_coverage_takes_about_twice_as_long(lake: Lake) -> None:
+    whole = outlook(design(), lake, now_us=NOW_US).past
+    half = outlook(design(coverage=0.5), lake, now_us=NOW_US).past
+    assert whole is not None and half is not None  # noqa: PT018  for the type checker
+    assert whole.days_left is not None and half.days_left is not None  # noqa: PT018
+    assert (10 + half.days_left) / (10 + whole.days_left) == pytest.approx(2, rel=0.25)
+
+
+def test_where_nothing_was_shown_nobody_can_tell(lake: Lake) -> None:
+    told = duration(
+        design(placements=("cart",)), outlook(design(placements=("cart",)), lake, now_us=NOW_US)
+    )
+    assert told.words == (
+        "Nobody can tell: no slates of units were logged on cart in the last 14 days.",
+    )
+    mixed = outlook(design(kind="interleave"), lake, now_us=NOW_US)
+    assert mixed.past is None
