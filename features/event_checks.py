@@ -221,7 +221,7 @@ def _value_column(frame: pl.DataFrame) -> tuple[pl.Expr, list[Rule]]:
     value = pl.col("value") if "value" in frame.columns else pl.lit(None).alias("value")
     sound = pl.col("value").is_finite() & (pl.col("value").abs() <= MAX_VALUE)
     return value.cast(pl.Float64), [
-        rule(~sound, "value is ", pl.col("value"), f", expected a number up to {MAX_VALUE:g}")
+        rule(~sound, "value is ", pl.col("value"), f", expected a finite number to {MAX_VALUE:g}")
     ]
 
 

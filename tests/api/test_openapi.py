@@ -138,6 +138,7 @@ def test_answers_have_the_documented_shape(client: Client) -> None:
         ("PUT", "/v1/experiments/new", DESIGN, told.ExperimentAnswer),
         ("GET", "/v1/experiments/new", None, told.ExperimentAnswer),
         ("GET", "/v1/experiments", None, told.ExperimentsAnswer),
+        ("PUT", "/v1/holdout", {"share": 0.1}, told.HoldoutAnswer),
         ("POST", "/v1/experiments/new/start", {}, told.ExperimentAnswer),
         (
             "GET",
@@ -146,7 +147,6 @@ def test_answers_have_the_documented_shape(client: Client) -> None:
             told.WouldGetAnswer,
         ),
         ("POST", "/v1/recommend", {"user_id": "u"}, answers.SlateAnswer),
-        ("PUT", "/v1/holdout", {"share": 0.1}, told.HoldoutAnswer),
         ("GET", "/v1/holdout", None, told.HoldoutAnswer),
         ("POST", "/v1/events", {"events": [event("e1"), 1]}, answers_told.EventsAnswer),
         ("PUT", "/v1/items/new", {"title": "x"}, answers_told.ItemStored),

@@ -43,9 +43,9 @@ def test_a_sound_event_is_accepted_as_it_is() -> None:
             "event_time_us 1700049900000001 (2023-11-15T12:05:00Z) is in the future, "
             "expected at most 2023-11-15T12:05:00Z",
         ),
-        ({"value": float("nan")}, "value is NaN, expected a number up to 1e+12"),
-        ({"value": float("inf")}, "value is inf, expected a number up to 1e+12"),
-        ({"value": -1e300}, "value is -1e+300, expected a number up to 1e+12"),
+        ({"value": float("nan")}, "value is NaN, expected a finite number to 1e+12"),
+        ({"value": float("inf")}, "value is inf, expected a finite number to 1e+12"),
+        ({"value": -1e300}, "value is -1e+300, expected a finite number to 1e+12"),
         (
             {"event_type": "stare"},
             'event_type is "stare", expected one of view, click, like, comment, share, cart, '
