@@ -117,8 +117,8 @@ class _Live:
     keys: tuple[str, ...]  # of the variants, the control's first
     release_ids: frozenset[str]  # that variants are answered from
     is_mixed: bool
-    since_us: tuple[int, ...]  # from when on each of `ranges` holds, from 0
-    ranges: tuple[tuple[tuple[float, float], ...], ...]
+    since_us: tuple[int, ...]  # from when on each of `dealt` holds, from 0
+    dealt: tuple[tuple[tuple[float, float], ...], ...]  # the variants' ranges
 
     @classmethod
     def of(cls, experiment: Experiment) -> "_Live | None":
@@ -143,7 +143,7 @@ class _Live:
             release_ids=frozenset(v.release_id for v in design.variants if v.release_id),
             is_mixed=design.kind == "interleave",
             since_us=since_us,
-            ranges=tuple(ranges(phase.weights_at(us), design.coverage_at(us)) for us in since_us),
+            dealt=tuple(ranges(phase.weights_at(us), design.coverage_at(us)) for us in since_us),
         )
 
     def unit_id(self, user_id: str | None, session_id: str | None) -> str | None:
@@ -157,7 +157,7 @@ class _Live:
         """The variant's, by layer and hash alone."""
         if self.layer is not None and not self.layer.holds(unit_id):
             return None
-        of = self.ranges[bisect_right(self.since_us, now_us) - 1]
+        of = self.dealt[bisect_right(self.since_us, now_us) - 1]
         number = chosen(_bucket(self.seed, unit_id), of)
         return None if number is None else self.keys[number]
 
@@ -205,23 +205,10 @@ class Running:
         """
         if not self.lives:
             return NOTHING
-        here = [live for live in self.lives if not live.placements or placement in live.placements]
-        units = [live.unit_id(user_id, session_id) for live in here]
-        overridden = {  # another experiment of the layer would hide what a tester wants to see
-            live.layer.name
-            for live, unit_id in zip(here, units, strict=True)
-            if live.layer is not None and unit_id in live.overrides
-        }
         stored, held_out = once(attributes), cache(self.holds_out)
         given: list[tuple[_Live, Assignment, Variant | None]] = []
         failed: list[str] = []
-        for live, unit_id in zip(here, units, strict=True):
-            if unit_id is None or (
-                live.layer is not None
-                and live.layer.name in overridden
-                and unit_id not in live.overrides
-            ):
-                continue
+        for live, unit_id in self._asked(placement, user_id, session_id):
             try:
                 found = self._of(live, unit_id, user_id, now_us, stored, held_out)
             except Exception as error:  # noqa: BLE001  an answer must not depend on an experiment
@@ -233,6 +220,30 @@ class Running:
             elif found:
                 given.append((live, *found))
         return _together(given, tuple(failed))
+
+    def _asked(
+        self, placement: str, user_id: str | None, session_id: str | None
+    ) -> list[tuple[_Live, str]]:
+        """Those of the placement, with the unit of each.
+
+        Of a layer in which a tester overrides one, only that: another would hide what they try.
+        """
+        here = [
+            (live, unit_id)
+            for live in self.lives
+            if (not live.placements or placement in live.placements)
+            and (unit_id := live.unit_id(user_id, session_id)) is not None
+        ]
+        tried = {
+            live.layer.name for live, unit_id in here if live.layer and unit_id in live.overrides
+        }
+        if not tried:
+            return here
+        return [
+            (live, unit_id)
+            for live, unit_id in here
+            if live.layer is None or live.layer.name not in tried or unit_id in live.overrides
+        ]
 
     def holds_out(self, shopper: str) -> bool:
         """Whether no experiment may touch a user, or the session of somebody unknown."""
