@@ -38,8 +38,8 @@ def combined(strata: Sequence[Sequence[Sample]], metric: Metric) -> Combined | s
     found = [(samples, sides_of(samples, metric)) for samples in usable]
     told = [(samples, sides[0]) for samples, sides in found if not isinstance(sides, str)]
     if not told:
-        words = next((sides for _, sides in found if isinstance(sides, str)), None)
-        return f"in every period: {words or problems[0] if problems else 'no units'}"
+        words = [sides for _, sides in found if isinstance(sides, str)] or problems or ["no units"]
+        return f"in every period: {words[0]}"
     sizes = np.array([sum(map(len, samples)) for samples, _ in told], np.float64)
     shares = (sizes / sizes.sum()).tolist()
     persons = [[_persons(s, metric) for s in samples] for samples, _ in told]
