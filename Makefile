@@ -50,9 +50,10 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## sample storefront, one night, then a server on 127.0.0.1:8000
 	$(BIN)/python -m jobs demo
 
-# A file's tests stay together, for its fixtures; each worker needs 1.5 GB.
+# A file's tests stay together, for its fixtures; each worker needs 1.5 GB. One thread for matrix
+# products in each: teams of two on two cores wait for each other.
 test: check ## every check, then every test, TEST_WORKERS of them at once
-	$(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP) ## format, lint, types and imports, without the tests
 	$(BIN)/ruff format --check .
