@@ -23,7 +23,7 @@ SCREENING = (
 def render_interleaved(found: Interleaved, lists: SideBySide) -> str:
     design = found.experiment.design
     sections = [_health(found), _preferences(found)]
-    if found.looks:
+    if len(found.looks) > 1:
         sections.append(_over_time(found))
     return render(
         Page(

@@ -37,7 +37,7 @@ def render_experiment(found: Analysis, lists: SideBySide) -> str:
     sections = [_traffic(found), *_metrics(found)]
     if found.impact:
         sections.append(_impact(found))
-    if found.looks:
+    if len(found.looks) > 1:
         sections.append(_over_time(found))
     if found.slices:
         sections.append(_slices(found))

@@ -375,6 +375,8 @@ def test_the_impact_is_the_difference_of_all_who_come_a_day() -> None:
     units_a_day = 400 / 10 / 0.5
     assert impact.mean == pytest.approx(units_a_day * (estimate.difference or 0))
     assert impact.low == pytest.approx(units_a_day * (estimate.anytime_low or 0))
+    hours = looked(crowd(days=0.4), clicking(day=0.45), running(coverage=0.5), days=0.5)
+    assert hours.impact == (), "of hours nobody can say what a day brings"
 
 
 def test_a_ramps_days_count_by_the_share_it_covered() -> None:

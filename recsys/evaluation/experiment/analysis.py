@@ -151,7 +151,9 @@ def analyse(
         rows=rows,
         looks=tuple(_looks(units, variants, plan, started_us, until_us)),
         slices=tuple(_slices(units, variants, plan)),
-        impact=tuple(impacts(rows, sum(counts) / covered_days(design, started_us, until_us))),
+        impact=tuple(impacts(rows, sum(counts) / covered_days(design, started_us, until_us)))
+        if days >= 1  # of hours nobody can say what a day brings
+        else (),
         days_left=left,
         next_shares=_next_shares(units, variants, plan) if design.kind == "bandit" else None,
         verdict=verdict(rows, found, plan, units=min(counts), days=days, days_left=left),
