@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from jobs.console import Terminal
+from jobs.experiments.bandits import BanditRuns, bandit_runs
 from jobs.experiments.drafts import Interleavings, interleavings
 from jobs.experiments.sample_ratio import RatioAlarms, ratio_alarms
 from jobs.experiments.simulation import (
@@ -32,10 +33,11 @@ class ExperimentsReport:
     cuped: VarianceCut
     sample_ratio: tuple[RatioAlarms, ...]
     interleaving: Interleavings
+    bandits: BanditRuns
 
 
 def run_benchmark(*, experiments: int, seed: int, progress: Progress) -> ExperimentsReport:
-    """`experiments` A/A ones of each kind, half as many of the others."""
+    """`experiments` A/A ones of each kind, half as many of the others, a quarter of bandits."""
     futures = draw_futures(seed, progress)
     half = max(2, experiments // 2)
     kinds = {"shoppers come back": futures, "every day as many new ones": futures.evenly(seed)}
@@ -52,6 +54,9 @@ def run_benchmark(*, experiments: int, seed: int, progress: Progress) -> Experim
             ratio_alarms(futures.first_day, experiments=half, seed=seed, progress=progress)
         ),
         interleaving=interleavings(experiments=half, seed=seed, progress=progress),
+        bandits=bandit_runs(
+            futures, experiments=max(2, experiments // 4), seed=seed, progress=progress
+        ),
     )
 
 
@@ -109,6 +114,17 @@ def show_benchmark(terminal: Terminal, found: ExperimentsReport) -> None:
             ("one better: population", words_of(mixed.better)),
             ("found, always valid", _share(mixed.found)),
             ("the worse one preferred", _share(mixed.mistaken)),
+        ],
+    )
+    bandits = found.bandits
+    terminal.table(
+        "Bandits of shoppers who come back, shares moved every day",
+        ("", ""),
+        [
+            ("equally good: called, always valid, any look", _share(bandits.always_valid)),
+            ("one better: called by the last look", _share(bandits.found)),
+            ("the better one's share, all days", f"{bandits.mean_share:.1%}"),
+            ("the better one's share, last day", f"{bandits.last_share:.1%}"),
         ],
     )
 

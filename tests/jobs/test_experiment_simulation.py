@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.__main__ import app
+from jobs.experiments.bandits import bandit_runs
 from jobs.experiments.sample_ratio import ratio_alarms
 from jobs.experiments.simulation import (
     LOOKS,
@@ -93,6 +94,14 @@ def test_units_that_go_uncounted_are_noticed(futures: Futures) -> None:
     assert found[-1].once.value > 0.9
 
 
+def test_a_bandit_gives_the_better_variant_most_and_calls_equal_ones_seldom(
+    futures: Futures,
+) -> None:
+    found = bandit_runs(futures, experiments=25, seed=0, progress=Silent())
+    assert found.always_valid.low <= 0.05
+    assert found.last_share > found.mean_share > 0.7
+
+
 def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
     file = tmp_path / "experiments.json"
     told = CliRunner().invoke(
@@ -104,3 +113,4 @@ def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
     assert found["false_alarms"][0]["arriving"] == "shoppers come back"
     assert abs(found["interleaving"]["alike"]["d"]) < 0.05
     assert found["interleaving"]["better"]["d"] > 0.1
+    assert found["bandits"]["mean_share"] > 0.5
