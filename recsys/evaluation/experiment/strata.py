@@ -15,6 +15,10 @@ from recsys.evaluation.experiment.estimates import Arm, Estimate, judged, sides_
 from recsys.evaluation.experiment.samples import Sample
 from recsys.experiments.experiment import Metric, Plan
 
+# Units of a side below which a period is left out: a handful tells no variance. Of 200 bandits with
+# equal variants 6.5, 5, 1, .5 % were called different with 2, 10, 20, 30 (jobs/experiments/bandits)
+MIN_SIDE = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Combined:
@@ -82,6 +86,8 @@ def compare_strata(
 
 
 def _problem(samples: Sequence[Sample], metric: Metric) -> str | None:
+    if min(map(len, samples)) < MIN_SIDE:
+        return f"fewer than {MIN_SIDE} units in a variant"
     return next((p for other in samples[1:] if (p := too_few(samples[0], other, metric))), None)
 
 
