@@ -43,9 +43,10 @@ def _later(documentation: dict[str, Any]) -> dict[str, Any]:
 async def erase_user(request: Request, user_id: UserId) -> Response:
     today = day(request)
     await asyncio.to_thread(today.slates.flush)  # what was shown before is erased with the rest
-    await asyncio.to_thread(forget, today.store.documents, user_id, now=now())
-    await today.directives.follow()
     erasure = await asyncio.to_thread(today.store.people.erase, user_id, requested_at_us=now_us())
+    names = {user_id, *erasure.session_ids}
+    await asyncio.to_thread(forget, today.store.documents, names, now=now())
+    await today.directives.follow()
     today.live.forget(user_id, erasure.session_ids)
     today.pages.forget(user_id)
     return _receipt(request, erasure, ACCEPTED)

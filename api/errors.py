@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Match, Route
 
 from api.logs import line
 from features.engines import STORE_ERRORS as STORE_ERRORS
-from features.errors import ConfigError, DataError, NotReady, RecsysError, ReleaseError
+from features.errors import ConfigError, Contended, DataError, NotReady, RecsysError, ReleaseError
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +112,8 @@ def as_api_error(error: Exception) -> ApiError:
             return ApiError(422, str(error))
         case NotReady() | ReleaseError():
             return ApiError(503, str(error))
+        case Contended():
+            return ApiError(503, str(error), code="store_unavailable")
         case ConfigError() | RecsysError():
             return ApiError(500, str(error))
         case _ if isinstance(error, STORE_ERRORS):

@@ -28,7 +28,6 @@ from api.keys import ScopedRoute
 from api.openapi import documented
 from api.shoppers import shopper_of
 from features.documents import Documents
-from features.errors import Contended, DataError
 from recsys.experiments import lifecycle, stored
 from recsys.experiments.experiment import (
     EXPERIMENT,
@@ -230,13 +229,9 @@ async def _kept(request: Request, write: Callable[[], Experiment]) -> Response:
 
 
 async def _obeyed(today: Day, write: Callable[[], W]) -> W:
-    """Written down, and obeyed from here on; 422 for what may not be, 503 where others write."""
+    """Written down, and obeyed from here on."""
     try:
         return await asyncio.to_thread(write)
-    except DataError as error:
-        raise ApiError(422, str(error)) from None
-    except Contended as error:
-        raise ApiError(503, str(error), code="store_unavailable") from None
     finally:  # what was refused may have been decided by what another server wrote
         await today.directives.follow()
 

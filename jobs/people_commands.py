@@ -33,8 +33,8 @@ def erase(
     settings, terminal, now_us = read_settings(), Terminal(), time.time_ns() // 1_000
     with Store.open(settings.database_url) as store:
         if user_id is not None:
-            forget(store.documents, user_id, now=datetime.now(UTC))
             made = store.people.erase(user_id, requested_at_us=now_us)
+            forget(store.documents, {user_id, *made.session_ids}, now=datetime.now(UTC))
             removed = ", ".join(f"{n:,} {table}" for table, n in made.counts.items())
             terminal.say(f"Receipt {made.receipt_id}. Removed from the store: {removed}.")
         with night_lock(settings.work_dir):

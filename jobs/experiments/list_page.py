@@ -1,5 +1,7 @@
 """What variants show, side by side, and what was done: for reports, and before anything runs."""
 
+import math
+
 from jobs.experiments.outlook import DAYS, Outlook
 from jobs.experiments.side_by_side import SideBySide
 from jobs.page import Chapter, Page, render
@@ -52,15 +54,15 @@ def duration(design: Design, ahead: Outlook) -> Section:
             anchor="time", title="How long", words=(f"Nobody can tell: {ahead.problem}.",)
         )
     plan, total = design.plan, sum(past.units.values())
-    left = past.days_left
+    needed = past.units_needed
     words = f"{total:,} units would have taken part in the last {DAYS} days."
-    if left is None:
+    if needed is None:
         words += " Too little is known of the first goal to tell how long it takes."
     else:
+        days = max(math.ceil(needed / (total / past.days)), plan.min_days)
         words += (
             f" A change of {plan.target_lift:.1%} in {plan.goals[0].name} would be found after "
-            f"about {max(round(past.days) + left, plan.min_days):,} days, with a chance of "
-            f"{plan.power:.0%}."
+            f"about {days:,} days, with a chance of {plan.power:.0%}."
         )
     rows = [
         [
@@ -86,7 +88,7 @@ def render_preview(experiment: Experiment, lists: SideBySide, ahead: Outlook) ->
             headline=design.hypothesis or design.name,
             verdict="preview",
             mood="plain",
-            reason="What each variant would show; nobody has seen it yet.",
+            reason="What each variant would show now; nothing here counts as shown.",
             chapters=[
                 Chapter((duration(design, ahead), lists_of(design, lists), decisions(experiment)))
             ],

@@ -26,12 +26,14 @@ class Outlook:
 
 
 def outlook(design: Design, lake: Lake, *, now_us: int) -> Outlook:
-    """Its units are dealt as they would be, and both variants were answered alike."""
+    """Its units are dealt as they will be when ramps are over; all were answered alike."""
     if design.kind == "interleave":
         return Outlook(problem="an interleaved experiment needs far fewer units than are told here")
     start_us = now_us - DAYS * US_PER_DAY
     start = datetime.fromtimestamp(start_us / 1e6, UTC)
-    imagined = started(drafted(design, start), start, "", ())
+    whole = max([design.coverage, *(step.coverage for step in design.ramp)])
+    ramped = design.model_copy(update={"coverage": whole, "ramp": ()})
+    imagined = started(drafted(ramped, start), start, "", ())
     slates = _slates(design, lake, start_us, now_us)
     if slates.is_empty():
         where = f" on {', '.join(design.placements)}" if design.placements else ""

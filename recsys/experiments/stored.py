@@ -3,7 +3,8 @@
 Servers and commands take the same steps of an experiment's life through this module.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
@@ -110,8 +111,7 @@ def remove(documents: Documents, name: str, *, now: datetime) -> None:
 
     def write(since: int) -> bool:
         stored = StoredExperiments.read(documents)
-        found = stored.readable.get(name)
-        if found is not None and found.status != "draft":
+        if name not in stored.unreadable and (found := stored.get(name)).status != "draft":
             raise DataError(f"the experiment {name!r} is {found.status}, expected a draft: keep it")
         return documents.delete_if_unchanged(EXPERIMENT, name, since=since, updated_at_us=now_us)
 
@@ -119,8 +119,9 @@ def remove(documents: Documents, name: str, *, now: datetime) -> None:
 
 
 def holdout_of(documents: Documents) -> Holdout:
-    body = documents.get(HOLDOUT, GLOBAL)
-    return Holdout(share=0.0) if body is None else Holdout.model_validate_json(body)
+    """None is held out where none is stored, or one that cannot be read: as servers see it."""
+    found, _ = readable(documents.all(HOLDOUT), Holdout)
+    return found.get(GLOBAL, Holdout(share=0.0))
 
 
 def hold_out(documents: Documents, holdout: Holdout, *, now: datetime) -> None:
@@ -140,32 +141,40 @@ def hold_out(documents: Documents, holdout: Holdout, *, now: datetime) -> None:
     _until_kept(documents, write)
 
 
-def forget(documents: Documents, user_id: str, *, now: datetime) -> int:
-    """How many experiments named the unit in their overrides; none does afterwards."""
-    named = [
-        name
-        for name, experiment in StoredExperiments.read(documents).readable.items()
-        if user_id in experiment.design.overrides
-    ]
+def forget(documents: Documents, unit_ids: Collection[str], *, now: datetime) -> None:
+    """No override names them afterwards, nor one of an experiment that cannot be read."""
+    now_us = microseconds(now)
+    for name in documents.all(EXPERIMENT):
 
-    def step(experiment: Experiment, _: Sequence[Experiment]) -> Experiment:
-        others = {u: key for u, key in experiment.design.overrides.items() if u != user_id}
-        design = experiment.design.model_copy(update={"overrides": others})
-        return experiment.model_copy(update={"design": design})
+        def write(since: int, name: str = name) -> bool:
+            body = documents.get(EXPERIMENT, name)
+            after = None if body is None else _without(body, unit_ids)
+            if after is None or after == body:
+                return True
+            return documents.put_if_unchanged(
+                EXPERIMENT, name, after, since=since, updated_at_us=now_us
+            )
 
-    for name in named:
-        take(documents, name, step, now=now)
-    return len(named)
+        _until_kept(documents, write)
+
+
+def _without(body: str, unit_ids: Collection[str]) -> str:
+    found = json.loads(body)
+    design = found.get("design") if isinstance(found, dict) else None
+    overrides = design.get("overrides") if isinstance(design, dict) else None
+    if not isinstance(overrides, dict) or not overrides.keys() & {*unit_ids}:
+        return body
+    assert isinstance(design, dict)
+    design["overrides"] = {u: key for u, key in overrides.items() if u not in unit_ids}
+    return json.dumps(found)
 
 
 def releases_needed(documents: Documents, release_ids: Iterable[str]) -> set[str]:
     """Of the releases those that an undecided experiment names, also one that cannot be read."""
-    stored = StoredExperiments.read(documents)
-    texts = [
-        body
-        for name, body in documents.all(EXPERIMENT).items()
-        if name in stored.unreadable or stored.readable[name].status != "decided"
-    ]
+    bodies = documents.all(EXPERIMENT)
+    known, _ = readable(bodies, Experiment)
+    decided = {name for name, experiment in known.items() if experiment.status == "decided"}
+    texts = [body for name, body in bodies.items() if name not in decided]
     return {release_id for release_id in release_ids for text in texts if f'"{release_id}"' in text}
 
 

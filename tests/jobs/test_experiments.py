@@ -18,6 +18,8 @@ from jobs.experiments.reading import analysed
 from jobs.experiments.watching import MIN_PERIOD_US
 from recsys.experiments.experiment import (
     EXPERIMENT,
+    GLOBAL,
+    HOLDOUT,
     MIXED,
     REPORT,
     Design,
@@ -28,7 +30,7 @@ from recsys.experiments.experiment import (
     microseconds,
 )
 from recsys.experiments.lifecycle import decided, drafted, started, stopped
-from recsys.experiments.stored import StoredExperiments, put, releases_needed, take
+from recsys.experiments.stored import StoredExperiments, forget, put, releases_needed, take
 from recsys.settings import Settings
 from tests.features.rows import event, events, slate
 
@@ -257,6 +259,8 @@ def test_one_that_cannot_be_analysed_or_read_keeps_nobody_else_from_it(
     with pytest.raises(DataError, match="cannot be read"):
         run("show", "odd")
     assert "odd is deleted" in run("delete", "odd")
+    with pytest.raises(DataError, match="found no experiment 'odd'"):
+        run("delete", "odd")
     with pytest.raises(DataError, match="wide' is stopped, expected a draft"):
         run("delete", "wide")
 
@@ -296,6 +300,9 @@ def test_the_holdout_is_told_and_changed_while_nothing_runs(shop: Path) -> None:
     with pytest.raises(DataError, match="found wide running, expected nothing to run"):
         run("holdout", "0.1")
     assert "5.0% of the units" in run("holdout")
+    with Store.open(f"sqlite:///{shop / 'shop.db'}") as store:
+        store.documents.put(HOLDOUT, GLOBAL, "{}", updated_at_us=1)
+    assert "0.0% of the units" in run("holdout"), "what cannot be read holds nobody out"
 
 
 def test_what_a_unit_would_get_is_told(shop: Path) -> None:
@@ -345,3 +352,17 @@ def test_releases_of_undecided_experiments_are_kept(shop: Path) -> None:
         assert releases_needed(documents, known) == kept
         take(documents, "old", lambda e, _: decided(e, now, "a", ""), now=now)
         assert releases_needed(documents, known) == {"2026-01-01-aaaaaaaaaa"}
+
+
+def test_who_is_forgotten_is_in_no_overrides_also_where_they_cannot_be_read(shop: Path) -> None:
+    with Store.open(f"sqlite:///{shop / 'shop.db'}") as store:
+        documents, now = store.documents, datetime.now(UTC)
+        body = '{"design": {"overrides": {"ann": "a", "s1": "b", "bob": "a"}}, "newer": 1}'
+        documents.put(EXPERIMENT, "odd", body, updated_at_us=1)
+        documents.put(EXPERIMENT, "list", "[1]", updated_at_us=1)
+        forget(documents, {"ann", "s1"}, now=now)
+        kept = json.loads(documents.get(EXPERIMENT, "odd") or "")
+        assert kept == {"design": {"overrides": {"bob": "a"}}, "newer": 1}
+        change = documents.last_change()
+        forget(documents, {"nobody"}, now=now)
+        assert documents.last_change() == change

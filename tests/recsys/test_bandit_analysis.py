@@ -2,10 +2,12 @@ from datetime import timedelta
 
 import numpy as np
 
+from features.events import US_PER_DAY
 from recsys.experiments.experiment import Experiment
 from recsys.experiments.lifecycle import reallocated
 from tests.recsys.experiment_rows import (
     START,
+    START_US,
     event,
     looked,
     running,
@@ -91,3 +93,17 @@ def test_what_a_bandit_did_to_somebody_is_not_their_time_before() -> None:
     found = looked(slates, clicks, bandit, days=2)
     told = {check.name: check for check in found.checks}
     assert not told["time before"].is_alarm
+
+
+def test_new_units_are_persons_by_days_since_the_start() -> None:
+    bandit = moving_bandit(2, shares=0.5)
+    slates = [
+        slate(f"u{u}", ("control", "new")[u % 2], day) for u in range(200) for day in (0.5, 1.5)
+    ]
+    found = looked([*slates, slate("late", "new", 1.2)], [], bandit, days=2)
+    first, second = START_US, START_US + US_PER_DAY
+    assert found.traffic == (
+        (first, "control", 100),
+        (first, "new", 100),
+        (second, "new", 1),
+    )

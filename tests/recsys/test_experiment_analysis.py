@@ -275,8 +275,35 @@ def test_a_variant_that_loses_its_values_is_unhealthy_and_no_result() -> None:
     plan = Plan(goals=(SPENT,), guardrails=(SPENT.model_copy(update={"margin": 0.1, "name": "g"}),))
     found = looked(crowd(), bought, running(plan=plan))
     assert found.verdict.standing == "unhealthy"
-    assert "purchase comes without a value from unequal shares" in found.verdict.words
+    assert (
+        "purchase has no value in 0.0% of the control's and 100.0% of new's" in found.verdict.words
+    )
     assert found.rows[0].estimate.problem == "no purchase of new has a value"
+
+
+def test_a_unit_with_one_value_missing_keeps_the_others() -> None:
+    both = [
+        event(f"u{u}", 9.6 + c / 100, "purchase", value=5.0 + u if c else None)
+        for u in range(400)
+        for c in range(2)
+    ]
+    found = looked(crowd(), both, running(plan=Plan(goals=(SPENT,))))
+    assert found.rows[0].estimate.problem is None
+    assert found.verdict.standing != "unhealthy"
+
+
+def test_a_variant_that_sells_more_often_loses_no_more_of_its_values() -> None:
+    """The same tenth of all purchases has no value; more units of "new" have such a one."""
+    rng, alarms = np.random.default_rng(3), 0
+    for _ in range(20):
+        bought = [
+            event(f"u{u}", 9.6 + c / 1_000, "purchase", value=None if rng.random() < 0.1 else 9.0)
+            for u in range(2_000)
+            for c in range(rng.poisson((2.0, 4.0)[u % 2]))
+        ]
+        found = looked(crowd(2_000), bought, running(plan=Plan(goals=(SPENT,))))
+        alarms += any(check.name == "values" for check in found.checks)
+    assert alarms <= 1
 
 
 def test_slates_told_twice_count_once_in_a_ratio() -> None:

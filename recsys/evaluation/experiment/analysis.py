@@ -67,6 +67,7 @@ class Analysis:
     looks: tuple[Look, ...]
     slices: tuple[Slice, ...]
     impact: tuple[Impact, ...]
+    units_needed: int | None  # to find the target lift of the first goal with the planned power
     days_left: int | None
     next_shares: tuple[float, ...] | None  # a bandit's, by what is known now
     verdict: Verdict
@@ -136,7 +137,8 @@ def analyse(
     )
     rows = tuple(_rows(units, variants, plan))
     counts = units.counts(variants)
-    left = _days_left(rows, plan, units=sum(counts), days=days)
+    needed = _units_needed(rows, plan, sum(counts))
+    left = days_left(sum(counts), sum(counts) / days, needed) if needed and days > 0 else None
     return Analysis(
         experiment=experiment,
         phase=phase,
@@ -146,7 +148,7 @@ def analyse(
         n_multiple=units.n_multiple,
         n_overrides=units.n_overrides,
         n_held_out=units.n_held_out,
-        traffic=_traffic(units),
+        traffic=_traffic(units.persons, started_us),
         checks=found,
         rows=rows,
         looks=tuple(_looks(units, variants, plan, started_us, until_us)),
@@ -154,6 +156,7 @@ def analyse(
         impact=tuple(impacts(rows, sum(counts) / covered_days(design, started_us, until_us)))
         if days >= 1  # of hours nobody can say what a day brings
         else (),
+        units_needed=needed,
         days_left=left,
         next_shares=_next_shares(units, variants, plan) if design.kind == "bandit" else None,
         verdict=verdict(rows, found, plan, units=min(counts), days=days, days_left=left),
@@ -238,22 +241,19 @@ def _slices(units: Units, variants: Sequence[str], plan: Plan) -> Iterator[Slice
             yield Slice(name=name, value=value, rows=tuple(rows))
 
 
-def _traffic(units: Units) -> tuple[tuple[int, str, int], ...]:
-    day = (pl.col("first_us") // US_PER_DAY * US_PER_DAY).alias("day")
-    counted = units.table.group_by(day, "variant").len().sort("day", "variant")
+def _traffic(persons: Units, started_us: int) -> tuple[tuple[int, str, int], ...]:
+    """By days since the start."""
+    day = (pl.col("first_us") - started_us) // US_PER_DAY * US_PER_DAY + started_us
+    counted = persons.table.group_by(day.alias("day"), "variant").len().sort("day", "variant")
     return tuple(counted.iter_rows())
 
 
-def _days_left(rows: Sequence[Row], plan: Plan, *, units: int, days: float) -> int | None:
+def _units_needed(rows: Sequence[Row], plan: Plan, units: int) -> int | None:
     """Until the first goal can show the target lift with the planned power, of every variant."""
-    of_first = [row for row in rows if row.metric == plan.goals[0]]
+    of_first = [row.estimate for row in rows if row.metric == plan.goals[0]]
     n_asked = sum(row.role == "goal" for row in rows)  # Holm: each at this level at worst
-    needed = []
-    for row in of_first:
-        e = row.estimate
-        if not e.se or not e.control_value or days <= 0:
-            return None
-        found = units_needed(
+    needed = [
+        units_needed(
             plan.target_lift * abs(e.control_value),
             e.se,
             units,
@@ -261,10 +261,11 @@ def _days_left(rows: Sequence[Row], plan: Plan, *, units: int, days: float) -> i
             power=plan.power,
             n_star=plan.n_star,
         )
-        if found is None:
-            return None
-        needed.append(found)
-    return days_left(units, units / days, max(needed)) if needed else None
+        for e in of_first
+        if e.se and e.control_value
+    ]
+    known = [n for n in needed if n is not None]
+    return max(known) if known and len(known) == len(of_first) else None
 
 
 def _next_shares(units: Units, variants: Sequence[str], plan: Plan) -> tuple[float, ...]:

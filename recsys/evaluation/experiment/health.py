@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
 from features.events import US_PER_DAY
 from recsys.evaluation.experiment import srm
-from recsys.evaluation.experiment.estimates import compare
+from recsys.evaluation.experiment.estimates import Estimate, compare
 from recsys.evaluation.experiment.samples import Sample
-from recsys.evaluation.experiment.units import Units, samples, valued
+from recsys.evaluation.experiment.units import Units, samples, valueless
 from recsys.experiments.experiment import Metric
 
 MAX_MULTIPLE = 0.01  # of the units; above it who is left out may depend on the variant
 MIN_MULTIPLE = 10  # units: fewer are chance
+MIN_ACTED = 10  # units: fewer may all lose their values by chance
 MAX_SILENT_US = US_PER_DAY  # since the last slate of a running experiment
 
 
@@ -71,21 +71,29 @@ def _planned(units: Units, weights: Sequence[Sequence[float]]) -> list[float]:
 
 
 def _values(units: Units, variants: Sequence[str], metrics: Sequence[Metric]) -> Iterator[Check]:
-    """Whether one variant loses the values that another one logs."""
+    """Whether a variant loses the values that the control logs: a share of events, by unit."""
     for metric in metrics:
         if metric.of != "value" and metric.kind != "quantile":
             continue
-        told = {variant: valued(units, metric, variant) for variant in variants}
-        table = np.array([(acted - lost, lost) for acted, lost in told.values()])
-        if (table.sum(axis=0) == 0).any() or (table.sum(axis=1) == 0).any():
-            continue  # all have values, or none has, or nobody did anything in a variant
-        if stats.chi2_contingency(table, correction=False).pvalue < srm.ALARM:
-            named = ", ".join(f"{v} {lost:,} of {acted:,}" for v, (acted, lost) in told.items())
-            words = (
-                f"{metric.event_type} comes without a value from unequal shares of the units that "
-                f"have one ({named}): {metric.name} compares what is logged, not what happened."
-            )
-            yield Check("values", is_alarm=True, words=words)
+        of = Metric(name=metric.name, kind="ratio", event_type=metric.event_type, per="events")
+        first, *rest = (valueless(units, metric, variant) for variant in variants)
+        for variant, other in zip(variants[1:], rest, strict=True):
+            pair = (Sample(totals=lost, denominators=acted) for acted, lost in (first, other))
+            found = compare(*pair, of)
+            if _is_apart(found, min(np.count_nonzero(acted) for acted, _ in (first, other))):
+                words = (
+                    f"{metric.event_type} has no value in {found.control_value:.1%} of the control's "
+                    f"and {found.variant_value:.1%} of {variant}'s: {metric.name} compares what is "
+                    "logged, not what happened."
+                )
+                yield Check("values", is_alarm=True, words=words)
+
+
+def _is_apart(found: Estimate, n_acted: int) -> bool:
+    if found.p_value is not None:
+        return found.p_value < srm.ALARM
+    # one has all values and the other none: nothing varies, and no test can tell
+    return n_acted >= MIN_ACTED and found.control_value != found.variant_value
 
 
 def _shares(counts: Sequence[int], variants: Sequence[str], weights: Sequence[float]) -> Check:

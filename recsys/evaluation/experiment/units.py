@@ -189,19 +189,19 @@ def problem_of(units: Units, metric: Metric, variants: Sequence[str]) -> str | N
     if metric.of != "value" and metric.kind != "quantile":
         return None
     for variant in variants:
-        acted, without = valued(units, metric, variant)
-        if acted and acted == without:
+        acted, without = valueless(units, metric, variant)
+        if acted.sum() and acted.sum() == without.sum():
             return f"no {metric.event_type} of {variant} has a value"
     return None
 
 
-def valued(units: Units, metric: Metric, variant: str) -> tuple[int, int]:
-    """How many of the variant's units have such an event, and how many one without a value."""
+def valueless(units: Units, metric: Metric, variant: str) -> tuple[Float64Array, Float64Array]:
+    """(n,) of the variant's units: how many such events, and how many of them have no value."""
     mine, _ = units.of(variant)
     found = units.events.filter(pl.col("event_type") == metric.event_type)
     without = found.filter(pl.col("value").is_null())
-    acted, lost = (np.isin(mine, rows["row"].to_numpy()).sum() for rows in (found, without))
-    return int(acted), int(lost)
+    acted, lost = (_sums(units, rows, _ONE)[mine] for rows in (found, without))
+    return acted, lost
 
 
 def unit_of(unit: Unit) -> pl.Expr:
