@@ -76,15 +76,19 @@ def _values(units: Units, variants: Sequence[str], metrics: Sequence[Metric]) ->
         if metric.of != "value" and metric.kind != "quantile":
             continue
         of = Metric(name=metric.name, kind="ratio", event_type=metric.event_type, per="events")
-        first, *rest = (valueless(units, metric, variant) for variant in variants)
-        for variant, other in zip(variants[1:], rest, strict=True):
-            pair = (Sample(totals=lost, denominators=acted) for acted, lost in (first, other))
-            found = compare(*pair, of)
-            if _is_apart(found, min(np.count_nonzero(acted) for acted, _ in (first, other))):
+        control, *others = (valueless(units, metric, variant) for variant in variants)
+        for variant, (acted, lost) in zip(variants[1:], others, strict=True):
+            found = compare(
+                Sample(totals=control[1], denominators=control[0]),
+                Sample(totals=lost, denominators=acted),
+                of,
+            )
+            fewest = min(np.count_nonzero(events) for events in (control[0], acted))
+            if _is_apart(found, int(fewest)):
                 words = (
-                    f"{metric.event_type} has no value in {found.control_value:.1%} of the control's "
-                    f"and {found.variant_value:.1%} of {variant}'s: {metric.name} compares what is "
-                    "logged, not what happened."
+                    f"{metric.event_type} has no value in {found.control_value:.1%} of the "
+                    f"control's and {found.variant_value:.1%} of {variant}'s: {metric.name} "
+                    "compares what is logged, not what happened."
                 )
                 yield Check("values", is_alarm=True, words=words)
 
