@@ -18,6 +18,7 @@ install: $(STAMP) ## make the virtual environment .venv with everything in it
 	@echo "Installed in .venv. Next: make demo, or make test."
 
 # The first of these that runs and is new enough. 3.11 leads: constraints.txt was made with it.
+# Modules are compiled when they are imported: all at once more than doubles the minutes.
 $(STAMP): pyproject.toml constraints.txt
 	@set -e; \
 	for candidate in $${PYTHON:-python3.11 python3.12 python3.13 python3}; do \
@@ -39,7 +40,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  fi; \
 	  "$$python" -m venv --clear .venv; \
 	fi; \
-	$(BIN)/python -m pip install -c constraints.txt -e '.[night,bench,otel,dev]' || { \
+	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[night,bench,otel,dev]' || { \
 	  echo "make: the installation stopped; pip says why above." >&2; \
 	  echo "It needs a package registry and 3 GB of disk (8 GB where torch comes with CUDA)." >&2; \
 	  echo "'make install' carries on from here, 'make clean install' starts afresh." >&2; \
