@@ -106,7 +106,9 @@ def from_lake(exposures: pl.LazyFrame, events: pl.LazyFrame, reward_event: str) 
         .drop_nulls()
         .unique()
     )
-    rows = exposures.join(rewarded, on=("request_id", "item_id"), how="left").select(
+    rows = exposures.join(
+        rewarded, on=("request_id", "item_id"), how="left", maintain_order="left"
+    ).select(
         pl.coalesce("user_id", "session_id", "request_id").alias("unit_id"),
         *("request_id", "position", "item_id", "propensity"),
         pl.col("reward").fill_null(0.0),
