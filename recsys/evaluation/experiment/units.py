@@ -116,14 +116,14 @@ def units_of(
         .with_row_index("row")
     )
     begun = table.select("row", "unit", "period", "first_us")
-    shown = slates.join(begun, on=["unit", "period"]).select(
+    shown = slates.join(begun, on=["unit", "period"], maintain_order="left").select(
         *("row", "request_id", "shown_at_us", "n_items"),
         (pl.col("shown_at_us") - pl.col("first_us")).alias("ago_us"),
     )
     did = events.with_columns(_period("event_time_us", edges_us), unit=unit_of(unit))
     since = pl.col("event_time_us") - pl.col("first_us")
     kept = ("row", "event_type", "ago_us", "value")
-    after = did.join(begun, on=["unit", "period"]).with_columns(
+    after = did.join(begun, on=["unit", "period"], maintain_order="left").with_columns(
         since.alias("ago_us"),
         pl.col("request_id")
         .is_in(shown["request_id"].implode())
@@ -131,7 +131,9 @@ def units_of(
         .alias("is_own"),
     )
     entered = table.select("row", "unit", pl.col("entered_us").alias("first_us"))
-    earlier = did.join(entered, on="unit").with_columns(since.alias("ago_us"))
+    earlier = did.join(entered, on="unit", maintain_order="left").with_columns(
+        since.alias("ago_us")
+    )
     return Units(
         table=table,
         n_rows=len(table),
