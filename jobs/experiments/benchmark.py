@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from jobs.console import Terminal
+from jobs.experiments.assignment_cost import AssignmentCost, assignment_cost
 from jobs.experiments.bandits import BanditRuns, bandit_runs
 from jobs.experiments.drafts import Interleavings, interleavings
 from jobs.experiments.sample_ratio import RatioAlarms, ratio_alarms
@@ -34,6 +35,7 @@ class ExperimentsReport:
     sample_ratio: tuple[RatioAlarms, ...]
     interleaving: Interleavings
     bandits: BanditRuns
+    assignment: AssignmentCost
 
 
 def run_benchmark(*, experiments: int, seed: int, progress: Progress) -> ExperimentsReport:
@@ -57,6 +59,7 @@ def run_benchmark(*, experiments: int, seed: int, progress: Progress) -> Experim
         bandits=bandit_runs(
             futures, experiments=max(2, experiments // 4), seed=seed, progress=progress
         ),
+        assignment=assignment_cost(seed),
     )
 
 
@@ -126,6 +129,11 @@ def show_benchmark(terminal: Terminal, found: ExperimentsReport) -> None:
             ("the better one's share, all days", f"{bandits.mean_share:.1%}"),
             ("the better one's share, last day", f"{bandits.last_share:.1%}"),
         ],
+    )
+    cost = found.assignment
+    terminal.say(
+        f"An assignment: {cost.one_us:.0f} us of one experiment, {cost.ten_us:.0f} of ten on one "
+        f"placement; hashing an id of 36 letters once: {cost.hash_us:.1f} us"
     )
 
 

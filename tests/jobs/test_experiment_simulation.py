@@ -114,3 +114,4 @@ def test_the_command_writes_tables_and_figures(tmp_path: Path) -> None:
     assert abs(found["interleaving"]["alike"]["d"]) < 0.05
     assert found["interleaving"]["better"]["d"] > 0.1
     assert found["bandits"]["mean_share"] > 0.5
+    assert 0 < found["assignment"]["one_us"] < found["assignment"]["ten_us"]
