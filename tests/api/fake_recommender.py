@@ -4,7 +4,7 @@ It is to the server what the real one is, without a night's work in front of eac
 """
 
 import json
-import time
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import cast
@@ -34,7 +34,8 @@ class FakeRecommender:
         self.catalog = Catalog(pl.read_parquet(folder / "items.parquet"))
         self.known: list[str] = facts.get("shoppers", [])
         self.n_embedded = 0
-        self.embed_s = 0.0
+        self.may_embed = threading.Event()  # cleared by a test, embedding waits
+        self.may_embed.set()
 
     def recommend(self, ask: Ask) -> Answer:
         allowed = self.catalog.allowed(ask.filters, ask.now_us)
@@ -63,7 +64,7 @@ class FakeRecommender:
         return rows
 
     def embed_items(self, items: pl.DataFrame) -> Float32Array:
-        time.sleep(self.embed_s)
+        assert self.may_embed.wait(timeout=30)
         self.n_embedded += len(items)
         return np.ones((len(items), 2), np.float32)
 

@@ -262,7 +262,7 @@ def test_a_busy_server_is_asked_again_when_it_says() -> None:
     with answering(busy, busy, (200, {}, NOTED)) as (url, asked), Client(url) as client:
         started_s = time.monotonic()
         assert client.events.send([event("e1")]).accepted == 1
-        assert 2.0 <= time.monotonic() - started_s < 4.0
+        assert time.monotonic() - started_s >= 2.0
     assert len(asked) == 3
 
 

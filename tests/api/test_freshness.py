@@ -1,7 +1,6 @@
 """From an event, or an item, to the answer that knows it: in this server and in its neighbour."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import httpx
 import pytest
@@ -13,7 +12,6 @@ from tests.api.test_process import Server, started
 from tests.tiny import TINY_COLORS
 
 COLOR = TINY_COLORS[1]
-WITHIN_S = 2.0
 
 
 @pytest.fixture
@@ -37,12 +35,6 @@ def shown(client: httpx.Client, **body: object) -> list[str]:
     return [entry["item_id"] for entry in answer.json()["items"]]
 
 
-def seconds_until(happened: Callable[[], bool]) -> float:
-    started_s = time.monotonic()
-    until(happened, within_s=10)
-    return time.monotonic() - started_s
-
-
 def test_an_event_changes_the_very_next_answer_of_every_worker(
     workers: tuple[Client, Client],
 ) -> None:
@@ -60,15 +52,15 @@ def test_an_item_is_retrievable_in_the_next_answer_here_and_soon_elsewhere(
     one, other = workers
     assert one.put("/v1/items/fresh", json={"title": "Fresh"}).json()["retrievable"]
     assert one.shown(k=1) == ["fresh"]
-    assert seconds_until(lambda: other.shown(k=1) == ["fresh"]) <= WITHIN_S
+    until(lambda: other.shown(k=1) == ["fresh"])
     one.patch("/v1/items/fresh", json={"tags": ["blue"]})
-    assert seconds_until(lambda: other.shown(filter="tags = 'blue'") == ["fresh"]) <= WITHIN_S
+    until(lambda: other.shown(filter="tags = 'blue'") == ["fresh"])
     other.delete("/v1/items/fresh")
     assert "fresh" not in other.shown(k=100)
-    assert seconds_until(lambda: "fresh" not in one.shown(k=100)) <= WITHIN_S
+    until(lambda: "fresh" not in one.shown(k=100))
 
 
-def test_two_processes_with_a_real_release_know_an_event_at_once_and_an_item_in_two_seconds(
+def test_two_processes_with_a_real_release_know_an_event_at_once_and_an_item_soon(
     processes: tuple[Server, Server],
 ) -> None:
     one, other = (server.client for server in processes)
@@ -88,9 +80,9 @@ def test_two_processes_with_a_real_release_know_an_event_at_once_and_an_item_in_
     assert put.json()["retrievable"] is True
     only = {"k": 5, "filter": "item_id = 'fresh'"}
     assert shown(one, **only) == ["fresh"]
-    assert seconds_until(lambda: shown(other, **only) == ["fresh"]) <= WITHIN_S
+    until(lambda: shown(other, **only) == ["fresh"])
     words = item_text(title, "", tags, {})  # the tiny encoder matches little else
     assert "fresh" in shown(other, query=words, k=3)
     other.delete("/v1/items/fresh")
     assert shown(other, **only) == []
-    assert seconds_until(lambda: shown(one, **only) == []) <= WITHIN_S
+    until(lambda: shown(one, **only) == [])

@@ -1,5 +1,5 @@
 import math
-import time
+import timeit
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -115,8 +115,7 @@ def test_before_the_first_night_there_is_no_release_to_tell_of(early_client: Cli
 
 def test_counting_costs_a_request_little() -> None:
     metrics = Metrics()
-    started_s = time.perf_counter()
-    for _ in range(10_000):
-        metrics.answered("POST", "/v1/recommend", 200, 0.004)
-    per_request_us = (time.perf_counter() - started_s) * 100
-    assert per_request_us < 15  # 1 µs on a quiet machine
+    runs = timeit.repeat(
+        lambda: metrics.answered("POST", "/v1/recommend", 200, 0.004), number=1_000, repeat=10
+    )
+    assert min(runs) * 1_000 < 15  # µs a request; 1 µs on a quiet machine
