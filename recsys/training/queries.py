@@ -3,10 +3,12 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from features.arrays import BoolArray, Float32Array, Int8Array, Int32Array, Int64Array
 from features.history import HISTORY_LENGTH
 from features.interactions import Interactions
+from recsys.growing import Scalar
 from recsys.types import Queries
 
 
@@ -132,13 +134,19 @@ def _histories(
     """The last HISTORY_LENGTH of each user's events before the log's index `known`."""
     slots = known[:, None] + np.arange(-HISTORY_LENGTH, 0)[None, :]
     is_own = slots >= log.indptr[users][:, None]
-    slots = np.maximum(slots, 0)
+    own = slots[is_own]
+
+    def padded(column: npt.NDArray[Scalar], empty: int) -> npt.NDArray[Scalar]:
+        filled = np.full(slots.shape, empty, column.dtype)
+        filled[is_own] = column[own]
+        return filled
+
     return Queries(
         now_us=now_us,
         user_rows=np.full(len(users), -1, np.int32),
-        history_rows=np.where(is_own, log.item_rows[slots], -1).astype(np.int32),
-        history_types=np.where(is_own, log.types[slots], 0).astype(np.int8),
-        history_time_us=np.where(is_own, log.time_us[slots], 0),
+        history_rows=padded(log.item_rows, -1),
+        history_types=padded(log.types, 0),
+        history_time_us=padded(log.time_us, 0),
     )
 
 
