@@ -3,9 +3,10 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import polars as pl
@@ -49,18 +50,29 @@ def quick_config() -> NightConfig:
     )
 
 
+@dataclass(slots=True)
+class Clock:
+    """What time it is in the shop when somebody asks it for a slate."""
+
+    now_us: int = 0
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
 @dataclass(frozen=True, slots=True)
 class SmallShop:
-    """A storefront of the sample in the recent past: the day after its log can still be lived."""
+    """A storefront of the sample in the recent past: days after its log can still be lived."""
 
     truth: Storefront
     settings: Settings
     n_logged_slates: int
+    clock: Clock = field(default_factory=Clock)
 
     @classmethod
-    def opened(cls, folder: Path, seed: int, size: Size) -> "SmallShop":
+    def opened(cls, folder: Path, seed: int, size: Size, *, days_to_live: int) -> "SmallShop":
         today = int(time.time() * 1e6) // US_PER_DAY
-        truth = Storefront(seed, size, first_day=today - size.n_days - 2)
+        truth = Storefront(seed, size, first_day=today - size.n_days - days_to_live)
         settings = Settings(data_dir=folder / "data", poll_interval_s=0.05)
         write_sample(truth, folder / "sample", Silent())
         with Store.open(settings.database_url) as store:
@@ -92,7 +104,8 @@ class SmallShop:
 
     @contextmanager
     def server(self) -> Iterator[Client]:
-        with Client(create_app(self.settings)) as client:
+        asked_now = patch("api.recommend.now_us", self.clock)
+        with asked_now, Client(create_app(self.settings)) as client:
             until(lambda: client.day.live.serving is not None, within_s=30)
             yield client
 
@@ -106,16 +119,17 @@ class SmallShop:
 
 
 def live_a_day(
-    client: Client, truth: Storefront, day: int, n_visits: int, exploration: float
+    shop: SmallShop, client: Client, day: int, n_visits: int, exploration: float
 ) -> pl.DataFrame:
     """Every visit of a day is given a slate by the server and answers it; the events are told."""
 
     def answers(visits: pl.DataFrame) -> list[Shown]:
-        return [
-            _shown(client, user, session, exploration) for session, user, _ in visits.iter_rows()
-        ]
+        shown = []
+        for session_id, user_id, shop.clock.now_us in visits.iter_rows():
+            shown.append(_shown(client, user_id, session_id, exploration))
+        return shown
 
-    events = simulate_day(truth, answers, day, n_visits=n_visits).events
+    events = simulate_day(shop.truth, answers, day, n_visits=n_visits).events
     times = pl.from_epoch("event_time_us", time_unit="us").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
     sent = events.with_columns(event_time=times).drop("event_time_us")
     for batch in sent.iter_slices(MAX_EVENTS):
@@ -131,7 +145,10 @@ def _shown(client: Client, user_id: str | None, session_id: str, exploration: fl
     return Shown(answer["request_id"], [entry["item_id"] for entry in answer["items"]])
 
 
-def slates_for(client: Client, shoppers: Sequence[str]) -> dict[str, list[str]]:
+def slates_for(
+    shop: SmallShop, client: Client, shoppers: Sequence[str], at_us: int
+) -> dict[str, list[str]]:
+    shop.clock.now_us = at_us
     return {
         shopper: client.shown(user_id=shopper, k=K, policy={"exploration": 0})
         for shopper in shoppers
