@@ -158,6 +158,15 @@ def test_a_shop_of_one_item_without_tags_or_events_is_served_and_grows(
     assert len(answer(served(world))) == 5
 
 
+def test_a_shop_whose_first_day_of_events_is_its_only_one_is_served(
+    tmp_path: Path, tiny_text_encoder: Path
+) -> None:
+    world = make_world(tmp_path, tiny_text_encoder, tiny_items(), tiny_events(n_days=1))
+    report = world.night()
+    assert report.published, report.reason
+    assert len(answer(served(world))) == 5
+
+
 def test_one_shopper_with_a_hundred_thousand_events_is_served(
     tmp_path: Path, tiny_text_encoder: Path
 ) -> None:

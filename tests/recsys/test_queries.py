@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from features.events import DEFAULT_EVENT_TYPES, US_PER_DAY
 from features.history import HISTORY_LENGTH
 from features.interactions import Interactions
-from recsys.training.queries import PastQueries, window_queries, with_users
+from recsys.training.queries import PastQueries, window_queries, with_users, without_outcome
 from tests.features.logs import Line, event_table, log_of, visits
 
 A, B, C, D, E = range(5)
@@ -126,6 +126,12 @@ def test_a_window_without_events_asks_nothing() -> None:
         past = asked(log, 5, 9)
         assert len(past) == 0
         assert len(past.label_rows) == 0
+
+
+def test_before_the_first_event_shoppers_have_empty_histories() -> None:
+    log = log_of(("ann", "a", "view", 1), ("bob", "b", "view", 2), items="ab").before(0)
+    past = without_outcome(log, np.array([0, 1], np.int32), np.zeros(2, np.int64))
+    assert histories(past) == seen(past) == [[], []]
 
 
 def test_take_keeps_queries_with_their_outcomes() -> None:
