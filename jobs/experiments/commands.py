@@ -163,6 +163,15 @@ def analyse_experiments(
         look(store, places, chosen, now_us, terminal)
 
 
+@app.command("foretold")
+def foretold() -> None:
+    """What replays foretold of variants, beside what their experiments measured."""
+    from jobs.offpolicy.foretold import show_foretold
+
+    with Store.open(read_settings().database_url) as store:
+        show_foretold(Terminal(), store.documents)
+
+
 @app.command("watch")
 def watch_experiments() -> None:
     """Analyse all that run, stop what does harm, and give bandits their new shares.

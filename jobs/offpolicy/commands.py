@@ -1,10 +1,12 @@
 """`replay` and `benchmark-offpolicy`: what a policy would have earned, and whether that holds."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
 
+from features.store import Store
 from jobs.benchmark_commands import JSON_OUT, among
 from jobs.console import Terminal
 from recsys.settings import read_settings
@@ -26,27 +28,45 @@ def replay(
     since: Annotated[str | None, typer.Option(help="YYYY-MM-DD; empty: all of the lake")] = None,
     placement: Annotated[str | None, typer.Option(help="Empty: every placement")] = None,
     per: Annotated[str, typer.Option(help="exposure or slate")] = "exposure",
+    foretells: Annotated[
+        str | None,
+        typer.Option(
+            help="EXPERIMENT/VARIANT that the target is: from slates before its start, kept for "
+            "`experiments foretold`"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     json_out: Annotated[Path | None, JSON_OUT] = None,
 ) -> None:
     """What another policy would have earned on the slates in the lake. Exit code 1: refused."""
     from features.lake import Lake
+    from jobs.offpolicy.foretold import Claim
     from jobs.offpolicy.reading import lake_log, target_policy
     from jobs.offpolicy.tables import show_replay
     from jobs.reports import write_json
     from recsys.evaluation.offpolicy import replay as replaying
 
     (chosen,) = among(per, ("exposure", "slate"), "--per")
-    terminal = Terminal()
-    lake = Lake(read_settings().lake_dir)
-    log = lake_log(lake, reward=reward, since=since, placement=placement)
-    config = replaying.ReplayConfig(per=cast('Literal["exposure", "slate"]', chosen), seed=seed)
-    found = replaying.replay(log, target_policy(log, target, exploration), config)
-    show_replay(terminal, found, reward)
-    if json_out is not None:
-        write_json(found, json_out)
-    if found.verdict.standing == "refuse":
-        raise typer.Exit(1)
+    terminal, settings = Terminal(), read_settings()
+    with Store.open(settings.database_url) as store:
+        claim = None if foretells is None else Claim.of(store.documents, foretells)
+        log = lake_log(
+            Lake(settings.lake_dir),
+            reward=reward,
+            since=since,
+            until_us=None if claim is None else claim.until_us,
+            placement=placement,
+        )
+        config = replaying.ReplayConfig(per=cast('Literal["exposure", "slate"]', chosen), seed=seed)
+        found = replaying.replay(log, target_policy(log, target, exploration), config)
+        show_replay(terminal, found, reward)
+        if json_out is not None:
+            write_json(found, json_out)
+        if found.verdict.standing == "refuse":
+            raise typer.Exit(1)
+        if claim is not None:
+            told = claim.keep(store.documents, reward, found, datetime.now(UTC))
+            terminal.say(f"Kept as what {told.name} will do: see `experiments foretold`.")
 
 
 def benchmark_offpolicy(

@@ -6,7 +6,7 @@ from features.arrays import Float64Array
 from jobs.offpolicy.storefront import LOGGED, Mixture, Shop
 from recsys.evaluation.experiment.estimates import compare
 from recsys.evaluation.experiment.samples import Sample
-from recsys.evaluation.offpolicy.calibration import Calibration, calibrate, pair
+from recsys.evaluation.offpolicy.calibration import Calibration, calibrate, lift_of, pair, promise
 from recsys.evaluation.offpolicy.log import ExposureLog
 from recsys.evaluation.offpolicy.policy import TablePolicy
 from recsys.evaluation.offpolicy.replay import ReplayConfig, replay
@@ -36,7 +36,8 @@ def past_experiments(
             _sample(shop.log(ARM * shoppers, rng, shown)) for shown in (LOGGED, mixture)
         )
         name = f"{popular:.0%} popular, {at_random:.0%} random, {similar:.0%} similar"
-        pairs.append(pair(name, told, compare(control, variant, _CLICKS)))
+        measured = lift_of(name, compare(control, variant, _CLICKS))
+        pairs.append(pair(name, promise(name, told), measured))
     return calibrate(pairs)
 
 

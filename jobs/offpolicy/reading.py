@@ -7,26 +7,36 @@ import polars as pl
 
 from features.errors import ConfigError, DataError
 from features.lake import Lake
+from jobs.page_words import minute
 from recsys.evaluation.offpolicy.log import ExposureLog, from_lake
 from recsys.evaluation.offpolicy.policy import TargetPolicy, explored_at, from_table
 
 
 def lake_log(
-    lake: Lake, *, reward: str, since: str | None = None, placement: str | None = None
+    lake: Lake,
+    *,
+    reward: str,
+    since: str | None = None,
+    until_us: int | None = None,
+    placement: str | None = None,
 ) -> ExposureLog:
-    """Slates shown from that day on; DataError where there are none."""
+    """Slates shown from that day on and before that moment; DataError where there are none."""
     start_us = _start_us(since)
-    shown = lake.scan_exposures(start_us=start_us)
+    shown = lake.scan_exposures(start_us=start_us, end_us=until_us)
     if placement is not None:
         shown = shown.filter(pl.col("placement") == placement)
     if not shown.select(pl.len()).collect().item():
         where = "".join(
-            [f" since {since}" if since else "", f" at {placement}" if placement else ""]
+            [
+                f" since {since}" if since else "",
+                f" before {minute(until_us)}" if until_us is not None else "",
+                f" at {placement}" if placement else "",
+            ]
         )
         raise DataError(
             f"found no slates{where} in {lake.root}, expected some: the night brings them in"
         )
-    return from_lake(shown, lake.scan_events(start_us=start_us), reward)
+    return from_lake(shown, lake.scan_events(start_us=start_us, end_us=until_us), reward)
 
 
 def target_policy(log: ExposureLog, table: Path | None, exploration: float | None) -> TargetPolicy:

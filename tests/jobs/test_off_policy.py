@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -10,8 +9,6 @@ from typer.testing import CliRunner, Result
 
 from features.arrays import Float64Array
 from features.errors import ConfigError, DataError
-from features.lake import Lake
-from features.store import Store
 from jobs.__main__ import app
 from jobs.offpolicy.open_bandit import judge_directions, mean_chances, read_log, replay_both
 from jobs.offpolicy.past import past_experiments
@@ -20,7 +17,7 @@ from jobs.sample.world import SLATE_LENGTH
 from recsys.evaluation.offpolicy.policy import from_table
 from recsys.evaluation.offpolicy.replay import ReplayConfig, replay
 from recsys.progress import Silent
-from tests.features.rows import NOON_US, event, events, slate
+from tests.jobs.both_ways import shown_both_ways
 from tests.jobs.test_real_data import real
 from tests.recsys.off_policy_by_hand import CLIP, SWITCH, by_hand
 
@@ -145,24 +142,7 @@ def test_replays_of_the_storefront_hold_its_truth() -> None:
 
 @pytest.fixture
 def lake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """400 shoppers saw i0 and i1; of those who saw i0 first, half clicked it."""
-    monkeypatch.setenv("RECSYS_DATA_DIR", str(tmp_path))
-    monkeypatch.setenv("RECSYS_DATABASE_URL", f"sqlite:///{tmp_path / 'shop.db'}")
-    shown = [slate(f"r{n}", user_id=f"u{n}") for n in range(400)]
-    shown = [replace(s, item_ids=s.item_ids[:: 1 - 2 * (n % 2)]) for n, s in enumerate(shown)]
-    clicked = [
-        event(
-            event_id=f"e{n}", user_id=f"u{n}", request_id=f"r{n}", item_id="i0", event_type="click"
-        )
-        for n in range(0, 400, 4)
-    ]
-    with Store.open(f"sqlite:///{tmp_path / 'shop.db'}") as store:
-        store.append_slates(shown)
-        store.append_events(events(*clicked), received_at_us=NOON_US)
-        lake = Lake(tmp_path / "lake")
-        lake.close_events(store)
-        lake.close_exposures(store)
-    return tmp_path
+    return shown_both_ways(tmp_path, monkeypatch)
 
 
 def run(*words: str) -> Result:

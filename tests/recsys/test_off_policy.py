@@ -9,7 +9,7 @@ from scipy import stats
 
 from features.errors import DataError
 from recsys.evaluation.experiment.estimates import Estimate
-from recsys.evaluation.offpolicy.calibration import Pair, calibrate, pair
+from recsys.evaluation.offpolicy.calibration import Pair, calibrate, lift_of, pair, promise
 from recsys.evaluation.offpolicy.intervals import bca_interval, resampled_sums
 from recsys.evaluation.offpolicy.log import ExposureLog, from_frame, from_lake
 from recsys.evaluation.offpolicy.policy import (
@@ -417,13 +417,13 @@ def test_what_was_refused_or_not_measured_calibrates_nothing() -> None:
     log = drawn_log(10)
     replayed = replay(log, TARGET_POLICY)
     measured = Estimate(n_control=1, n_variant=1, lift=0.1, lift_low=0.0, lift_high=0.2)
-    found = pair("wide", replayed, measured)
+    found = pair("wide", promise("wide", replayed), lift_of("wide", measured))
     assert (found.predicted, found.measured) == (replayed["dr"].lift, 0.1)
     with pytest.raises(DataError, match="no lift of 'wide'"):
-        pair("wide", replayed, Estimate(n_control=1, n_variant=1))
+        lift_of("wide", Estimate(n_control=1, n_variant=1))
     refused = replace(replayed, verdict=ReplayVerdict("refuse", "Refused."))
     with pytest.raises(DataError, match="'wide' refused"):
-        pair("wide", refused, measured)
+        promise("wide", refused)
     with pytest.raises(DataError, match="no past experiments"):
         calibrate([])
     with pytest.raises(DataError, match="wider than nothing"):

@@ -8,8 +8,9 @@ import pandas as pd
 
 from features.arrays import Float64Array
 from features.errors import DataError
+from recsys.evaluation.bootstrap import Interval
 from recsys.evaluation.experiment.estimates import Estimate
-from recsys.evaluation.offpolicy.replay import Replay
+from recsys.evaluation.offpolicy.replay import Replay, Value
 
 _Z = 1.959963984540054  # both intervals are taken as those of normals at 95 %
 MIN_PAIRS = 3  # a line through fewer says nothing
@@ -79,19 +80,29 @@ class Calibration:
         return pd.DataFrame([asdict(pair) | {"agrees": pair.agrees} for pair in self.pairs])
 
 
-def pair(name: str, replayed: Replay, measured: Estimate) -> Pair:
-    """DataError for a replay that was refused, or where either side has no lift."""
-    best = replayed[replayed.best]
+def promise(name: str, replayed: Replay) -> Interval:
+    """The lift that may be read of a replay; DataError for one that was refused."""
     if replayed.verdict.standing == "refuse":
         raise DataError(f"found the replay of {name!r} refused, expected one that may be read")
-    lifts = {
-        f"{side}{end}": getattr(of, f"lift{end}")
-        for side, of in (("predicted", best), ("measured", measured))
-        for end in ("", "_low", "_high")
-    }
-    if None in lifts.values():
+    return lift_of(name, replayed[replayed.best])
+
+
+def lift_of(name: str, of: Value | Estimate) -> Interval:
+    if of.lift is None or of.lift_low is None or of.lift_high is None:
         raise DataError(f"found no lift of {name!r}, expected one replayed and one measured")
-    return Pair(name=name, **lifts)
+    return Interval(of.lift, of.lift_low, of.lift_high)
+
+
+def pair(name: str, predicted: Interval, measured: Interval) -> Pair:
+    return Pair(
+        name=name,
+        predicted=predicted.mean,
+        predicted_low=predicted.low,
+        predicted_high=predicted.high,
+        measured=measured.mean,
+        measured_low=measured.low,
+        measured_high=measured.high,
+    )
 
 
 def calibrate(pairs: Sequence[Pair]) -> Calibration:
