@@ -65,6 +65,7 @@ class LiveRelease:
         self._releases = releases
         self._load = load
         self._release_id = release_id
+        self._loading: str | None = None
         self._changing = asyncio.Lock()
         self._fields: frozenset[str] = frozenset()  # that placements and rules ask of
         self._put_here: dict[str, dict[str, object]] = {}  # item_id → row, not yet seen by `follow`
@@ -72,13 +73,15 @@ class LiveRelease:
     def required(self) -> Serving:
         """What answers this request; NotReady before the first release."""
         if self.serving is None:
-            last = next(reversed(self.refused.items()), None)
-            why = f" Release {last[0]} was refused: {last[1].reason}" if last else ""
-            raise NotReady(
-                f"No release is loaded.{why} Run a night (python -m jobs night), then try again; "
-                "events and items are accepted meanwhile."
-            )
+            raise NotReady(f"{self._why_not()}; events and items are accepted meanwhile.")
         return self.serving
+
+    def _why_not(self) -> str:
+        if self._loading is not None:
+            return f"Release {self._loading} is being loaded: try again in some seconds"
+        last = next(reversed(self.refused.items()), None)
+        why = f" Release {last[0]} was refused: {last[1].reason}" if last else ""
+        return f"No release is loaded.{why} Run a night (python -m jobs night), then try again"
 
     async def look(self) -> None:
         """Load the release it is for, if it is another one and not known to be unfit."""
@@ -89,6 +92,7 @@ class LiveRelease:
         refusal = self.refused.get(release_id)
         if refusal and time.monotonic() < refusal.retry_at_s:
             return
+        self._loading = release_id
         try:
             await self._swap(release_id)
         except Exception as error:  # a release is foreign: nothing in it may end the day
@@ -100,6 +104,8 @@ class LiveRelease:
                 line("release_refused", release=release_id, serves=serves, cause=repr(error)),
                 exc_info=not isinstance(error, ReleaseError),
             )
+        finally:
+            self._loading = None
 
     async def _swap(self, release_id: str) -> None:
         started_s = time.monotonic()

@@ -161,6 +161,24 @@ def test_items_put_while_a_release_loads_reach_it(shop: Shop) -> None:
         assert client.shown(k=1) == ["meanwhile"]
 
 
+def test_who_asks_while_the_first_release_loads_is_told_to_wait(shop: Shop) -> None:
+    go_on = threading.Event()
+    shop.publish("r1")
+
+    def load_slowly(folder: Path, release_id: str) -> Recommender:
+        assert go_on.wait(10)
+        return load_fake(folder, release_id)
+
+    with Client(shop.app(load_slowly)) as client:
+
+        def told() -> str:
+            return str(client.get("/readyz").json()["error"]["message"])
+
+        until(lambda: "Release r1 is being loaded: try again in some seconds" in told())
+        go_on.set()
+        until(lambda: client.serves("r1"))
+
+
 def test_an_item_put_here_is_embedded_once(client: Client) -> None:
     fake = _fake(client)
     client.put("/v1/items/fresh", json={"title": "Fresh"})
