@@ -72,7 +72,8 @@ class SmallShop:
     @classmethod
     def opened(cls, folder: Path, seed: int, size: Size, *, days_to_live: int) -> "SmallShop":
         today = int(time.time() * 1e6) // US_PER_DAY
-        truth = Storefront(seed, size, first_day=today - size.n_days - days_to_live)
+        # a day apart from now: what ends a visit of the last evening is past too
+        truth = Storefront(seed, size, first_day=today - size.n_days - days_to_live - 1)
         settings = Settings(data_dir=folder / "data", poll_interval_s=0.05)
         write_sample(truth, folder / "sample", Silent())
         with Store.open(settings.database_url) as store:
