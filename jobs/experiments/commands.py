@@ -163,13 +163,12 @@ def analyse_experiments(
         look(store, places, chosen, now_us, terminal)
 
 
-@app.command("foretold")
-def foretold() -> None:
-    """What replays foretold of variants, beside what their experiments measured."""
-    from jobs.offpolicy.foretold import show_foretold
+@app.command("predictions")
+def predictions() -> None:
+    """What replays predicted of variants, beside what their experiments measured."""
+    from jobs.offpolicy.predicted import show_predictions
 
-    with Store.open(read_settings().database_url) as store:
-        show_foretold(Terminal(), store.documents)
+    show_predictions(Terminal(), read_settings().database_url)
 
 
 @app.command("watch")

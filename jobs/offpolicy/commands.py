@@ -1,12 +1,10 @@
 """`replay` and `benchmark-offpolicy`: what a policy would have earned, and whether that holds."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
 
-from features.store import Store
 from jobs.benchmark_commands import JSON_OUT, among
 from jobs.console import Terminal
 from recsys.settings import read_settings
@@ -28,11 +26,11 @@ def replay(
     since: Annotated[str | None, typer.Option(help="YYYY-MM-DD; empty: all of the lake")] = None,
     placement: Annotated[str | None, typer.Option(help="Empty: every placement")] = None,
     per: Annotated[str, typer.Option(help="exposure or slate")] = "exposure",
-    foretells: Annotated[
+    predicts: Annotated[
         str | None,
         typer.Option(
             help="EXPERIMENT/VARIANT that the target is: from slates before its start, kept for "
-            "`experiments foretold`"
+            "`experiments predictions`"
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -40,7 +38,7 @@ def replay(
 ) -> None:
     """What another policy would have earned on the slates in the lake. Exit code 1: refused."""
     from features.lake import Lake
-    from jobs.offpolicy.foretold import Claim
+    from jobs.offpolicy.predicted import Predicted
     from jobs.offpolicy.reading import lake_log, target_policy
     from jobs.offpolicy.tables import show_replay
     from jobs.reports import write_json
@@ -48,25 +46,23 @@ def replay(
 
     (chosen,) = among(per, ("exposure", "slate"), "--per")
     terminal, settings = Terminal(), read_settings()
-    with Store.open(settings.database_url) as store:
-        claim = None if foretells is None else Claim.of(store.documents, foretells)
-        log = lake_log(
-            Lake(settings.lake_dir),
-            reward=reward,
-            since=since,
-            until_us=None if claim is None else claim.until_us,
-            placement=placement,
-        )
-        config = replaying.ReplayConfig(per=cast('Literal["exposure", "slate"]', chosen), seed=seed)
-        found = replaying.replay(log, target_policy(log, target, exploration), config)
-        show_replay(terminal, found, reward)
-        if json_out is not None:
-            write_json(found, json_out)
-        if found.verdict.standing == "refuse":
-            raise typer.Exit(1)
-        if claim is not None:
-            told = claim.keep(store.documents, reward, found, datetime.now(UTC))
-            terminal.say(f"Kept as what {told.name} will do: see `experiments foretold`.")
+    placements, until_us, predicted = [placement] if placement else [], None, None
+    if predicts is not None:
+        predicted = Predicted.read(settings.database_url, predicts, reward, placement)
+        placements = placements or [*predicted.experiment.design.placements]
+        until_us = predicted.until_us
+    lake = Lake(settings.lake_dir)
+    log = lake_log(lake, reward=reward, since=since, until_us=until_us, placements=placements)
+    config = replaying.ReplayConfig(per=cast('Literal["exposure", "slate"]', chosen), seed=seed)
+    found = replaying.replay(log, target_policy(log, target, exploration), config)
+    show_replay(terminal, found, reward)
+    if json_out is not None:
+        write_json(found, json_out)
+    if found.verdict.standing == "refuse":
+        raise typer.Exit(1)
+    if predicted is not None:
+        predicted.keep(settings.database_url, found)
+        terminal.say(f"Kept as what {predicts} will do: see `experiments predictions`.")
 
 
 def benchmark_offpolicy(

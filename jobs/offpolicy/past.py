@@ -1,4 +1,4 @@
-"""Past experiments of the sample storefront: what replays foretold, beside what was measured."""
+"""Past experiments of the sample storefront: what replays predicted, beside what was measured."""
 
 import numpy as np
 
@@ -6,7 +6,13 @@ from features.arrays import Float64Array
 from jobs.offpolicy.storefront import LOGGED, Mixture, Shop
 from recsys.evaluation.experiment.estimates import compare
 from recsys.evaluation.experiment.samples import Sample
-from recsys.evaluation.offpolicy.calibration import Calibration, calibrate, lift_of, pair, promise
+from recsys.evaluation.offpolicy.calibration import (
+    Calibration,
+    calibrate,
+    lift_of,
+    pair,
+    predicted_lift,
+)
 from recsys.evaluation.offpolicy.log import ExposureLog
 from recsys.evaluation.offpolicy.policy import TablePolicy
 from recsys.evaluation.offpolicy.replay import ReplayConfig, replay
@@ -37,7 +43,7 @@ def past_experiments(
         )
         name = f"{popular:.0%} popular, {at_random:.0%} random, {similar:.0%} similar"
         measured = lift_of(name, compare(control, variant, _CLICKS))
-        pairs.append(pair(name, promise(name, told), measured))
+        pairs.append(pair(name, predicted_lift(name, told), measured))
     return calibrate(pairs)
 
 

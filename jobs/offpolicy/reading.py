@@ -1,5 +1,6 @@
 """The lake's slates as a log to replay, and the tables that say what a target would show."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -18,19 +19,22 @@ def lake_log(
     reward: str,
     since: str | None = None,
     until_us: int | None = None,
-    placement: str | None = None,
+    placements: Sequence[str] = (),
 ) -> ExposureLog:
-    """Slates shown from that day on and before that moment; DataError where there are none."""
+    """Slates shown from that day on, before that moment, at some placements or all.
+
+    DataError where there are none.
+    """
     start_us = _start_us(since)
     shown = lake.scan_exposures(start_us=start_us, end_us=until_us)
-    if placement is not None:
-        shown = shown.filter(pl.col("placement") == placement)
+    if placements:
+        shown = shown.filter(pl.col("placement").is_in(placements))
     if not shown.select(pl.len()).collect().item():
         where = "".join(
             [
                 f" since {since}" if since else "",
                 f" before {minute(until_us)}" if until_us is not None else "",
-                f" at {placement}" if placement else "",
+                f" at {', '.join(placements)}" if placements else "",
             ]
         )
         raise DataError(

@@ -17,7 +17,9 @@ from pydantic import (
 
 from recsys.placements import ExpressionText, PlacementName, checked_changes
 
-EXPERIMENT, HOLDOUT, REPORT = "experiment", "holdout", "experiment_report"  # kinds of documents
+# Kinds of documents; predictions are named <experiment>/<variant>/<reward>/<per>.
+EXPERIMENT, HOLDOUT, REPORT = "experiment", "holdout", "experiment_report"
+PREDICTION = "prediction"
 GLOBAL = "global"  # the name of the one holdout
 HELD_OUT = "holdout"  # what the assignment of a held-out unit says in place of a variant
 MIXED = "interleaved"  # the same, for a unit whose slates are drafted from both rankings

@@ -19,6 +19,7 @@ from recsys.experiments.experiment import (
     EXPERIMENT,
     GLOBAL,
     HOLDOUT,
+    PREDICTION,
     Design,
     Experiment,
     Holdout,
@@ -106,7 +107,10 @@ def take(documents: Documents, name: str, step: Step, *, now: datetime) -> Exper
 
 
 def remove(documents: Documents, name: str, *, now: datetime) -> None:
-    """A draft, or what cannot be read; DataError for what has run: its results would be lost."""
+    """A draft, or what cannot be read, with what was predicted of it.
+
+    DataError for what has run: its results would be lost.
+    """
     now_us = microseconds(now)
 
     def write(since: int) -> bool:
@@ -116,6 +120,9 @@ def remove(documents: Documents, name: str, *, now: datetime) -> None:
         return documents.delete_if_unchanged(EXPERIMENT, name, since=since, updated_at_us=now_us)
 
     _until_kept(documents, write)
+    for prediction in documents.all(PREDICTION):
+        if prediction.startswith(f"{name}/"):
+            documents.delete(PREDICTION, prediction, updated_at_us=now_us)
 
 
 def holdout_of(documents: Documents) -> Holdout:

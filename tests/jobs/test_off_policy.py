@@ -107,7 +107,7 @@ def test_slates_of_another_mixture_are_drawn_by_its_chances() -> None:
         assert (np.abs(shown - expected) < 5 * deviation + 1).all()
 
 
-def test_replays_foretell_what_experiments_of_the_storefront_measure() -> None:
+def test_replays_predict_what_experiments_of_the_storefront_measure() -> None:
     found = past_experiments(experiments=12, shoppers=500, seed=1, progress=Silent())
     assert found.agreeing >= 9  # 95 % of 12 less 3 standard errors
     assert found.bias_low < 0.02

@@ -1,4 +1,4 @@
-"""How far to trust replays: what they foretold of variants, beside what experiments measured."""
+"""How far to trust replays: what they predicted of variants, beside what experiments measured."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -12,7 +12,7 @@ from recsys.evaluation.bootstrap import Interval
 from recsys.evaluation.experiment.estimates import Estimate
 from recsys.evaluation.offpolicy.replay import Replay, Value
 
-_Z = 1.959963984540054  # both intervals are taken as those of normals at 95 %
+Z = 1.959963984540054  # both intervals are taken as those of normals at 95 %
 MIN_PAIRS = 3  # a line through fewer says nothing
 
 
@@ -27,9 +27,10 @@ class Pair:
     measured: float
     measured_low: float
     measured_high: float
+    experiment: str | None = None  # whose other pairs have the control and the log in common
 
     def __post_init__(self) -> None:
-        numbers = [value for value in asdict(self).values() if not isinstance(value, str)]
+        numbers = [value for value in asdict(self).values() if not isinstance(value, str | None)]
         wide = self.predicted_low < self.predicted_high and self.measured_low < self.measured_high
         if not (np.isfinite(numbers).all() and wide):
             raise DataError(
@@ -40,19 +41,21 @@ class Pair:
     @property
     def agrees(self) -> bool:
         """Whether the two differ by no more than both intervals allow."""
-        return abs(self.predicted - self.measured) <= _Z * self.se
+        return abs(self.predicted - self.measured) <= Z * self.se
 
     @property
     def se(self) -> float:
         """Of the difference; the two come from other shoppers' exposures."""
         widths = (self.predicted_high - self.predicted_low, self.measured_high - self.measured_low)
-        return float(np.hypot(*widths)) / (2 * _Z)
+        return float(np.hypot(*widths)) / (2 * Z)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """`bias` is predicted minus measured lift, each pair counting by its precision.
 
+    Its interval takes the variants of one experiment to share all of their error: they are measured
+    against one control and replayed on one log.
     A `slope` of measured on predicted below 1 says that replays promise too much; the noise of the
     predictions draws it below 1 too.
     """
@@ -80,20 +83,29 @@ class Calibration:
         return pd.DataFrame([asdict(pair) | {"agrees": pair.agrees} for pair in self.pairs])
 
 
-def promise(name: str, replayed: Replay) -> Interval:
-    """The lift that may be read of a replay; DataError for one that was refused."""
+def predicted_lift(name: str, replayed: Replay) -> Interval:
+    """What may be read of a replay; DataError for one that was refused."""
     if replayed.verdict.standing == "refuse":
         raise DataError(f"found the replay of {name!r} refused, expected one that may be read")
     return lift_of(name, replayed[replayed.best])
 
 
 def lift_of(name: str, of: Value | Estimate) -> Interval:
+    """DataError where there is none, or nothing that it could differ from."""
     if of.lift is None or of.lift_low is None or of.lift_high is None:
-        raise DataError(f"found no lift of {name!r}, expected one replayed and one measured")
+        why = of.problem or "what it would be relative to is not surely above 0"
+        raise DataError(f"found no lift of {name!r}: {why}")
+    if not of.lift_low < of.lift_high:
+        raise DataError(
+            f"found the lift of {name!r} {of.lift:+.1%} without doubt, expected one that could "
+            "have come out otherwise: does it answer as the shop does?"
+        )
     return Interval(of.lift, of.lift_low, of.lift_high)
 
 
-def pair(name: str, predicted: Interval, measured: Interval) -> Pair:
+def pair(
+    name: str, predicted: Interval, measured: Interval, *, experiment: str | None = None
+) -> Pair:
     return Pair(
         name=name,
         predicted=predicted.mean,
@@ -102,6 +114,7 @@ def pair(name: str, predicted: Interval, measured: Interval) -> Pair:
         measured=measured.mean,
         measured_low=measured.low,
         measured_high=measured.high,
+        experiment=experiment,
     )
 
 
@@ -112,7 +125,7 @@ def calibrate(pairs: Sequence[Pair]) -> Calibration:
     predicted = np.array([one.predicted for one in pairs])
     measured = np.array([one.measured for one in pairs])
     bias = float(np.average(predicted - measured, weights=weights))
-    margin = _Z / float(np.sqrt(weights.sum()))
+    margin = Z * _se_of_mean(pairs)
     slope = _slope(predicted, measured, weights)
     return Calibration(
         pairs=tuple(pairs),
@@ -123,6 +136,15 @@ def calibrate(pairs: Sequence[Pair]) -> Calibration:
         slope=slope,
         problem=f"a slope needs {MIN_PAIRS} predictions that differ" if slope is None else None,
     )
+
+
+def _se_of_mean(pairs: Sequence[Pair]) -> float:
+    """Of the mean by precision, as if the pairs of one experiment always erred alike."""
+    by_experiment: dict[str, float] = {}
+    for number, one in enumerate(pairs):
+        of = f"/{number}" if one.experiment is None else one.experiment
+        by_experiment[of] = by_experiment.get(of, 0.0) + 1 / one.se
+    return float(np.linalg.norm([*by_experiment.values()])) / sum(1 / one.se**2 for one in pairs)
 
 
 def _slope(x: Float64Array, y: Float64Array, weights: Float64Array) -> float | None:
