@@ -13,7 +13,7 @@ import polars as pl
 
 from features.errors import DataError
 from recsys.evaluation.bootstrap import Interval, bootstrap
-from recsys.evaluation.offpolicy.calibration import Pair, calibrate
+from recsys.evaluation.offpolicy.calibration import Pair, calibrate, pair
 from recsys.evaluation.offpolicy.log import ExposureLog, from_frame
 from recsys.evaluation.offpolicy.policy import TargetPolicy, from_table, uniform
 from recsys.evaluation.offpolicy.replay import Replay, ReplayConfig, Value, replay
@@ -157,12 +157,12 @@ def _pair(one: Direction) -> Pair:
     best, logged = one.replayed[one.replayed.best], one.replayed.logged.value
     if best.value is None or best.low is None or best.high is None or not logged:
         raise DataError(f"found no value of {one.target}, expected clicks in the log")
-    return Pair(
-        name=f"{one.campaign}: {one.log} → {one.target}",
-        predicted=best.value / logged - 1,
-        predicted_low=best.low / logged - 1,
-        predicted_high=best.high / logged - 1,
-        measured=one.truth.mean / logged - 1,
-        measured_low=one.truth.low / logged - 1,
-        measured_high=one.truth.high / logged - 1,
+    return pair(
+        f"{one.campaign}: {one.log} → {one.target}",
+        _lift(Interval(best.value, best.low, best.high), logged),
+        _lift(one.truth, logged),
     )
+
+
+def _lift(of: Interval, over: float) -> Interval:
+    return Interval(of.mean / over - 1, of.low / over - 1, of.high / over - 1)
